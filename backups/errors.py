@@ -1,0 +1,54 @@
+"""The errors of the engine, and the exit code and hint that each stands for.
+
+    BackupError                 1
+    ├── UsageError              2   the call contradicts itself
+    ├── DifferencesFound        3   the systems differ, or a restore was rolled back because of findings
+    ├── PackageDamaged          4   unreadable, truncated, or failing its hashes
+    ├── PackageUnsupported      5   sound, but not for this code: format version or schema
+    ├── TargetNotReady          6   pending migrations, missing confirmation
+    │   └── OperationRunning    6   another operation holds the lock
+    └── Cancelled               7   the operator said no
+
+Messages are lower case, name the model, row, file or path, and end without a full stop.
+"""
+
+
+class BackupError(Exception):
+    """An operation of the engine that could not be done."""
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or self.hint
+
+
+class UsageError(BackupError):
+    exit_code = 2
+    hint = "see --help"
+
+
+class DifferencesFound(BackupError):
+    exit_code = 3
+
+
+class PackageDamaged(BackupError):
+    exit_code = 4
+    hint = "use another package; list_backups shows what there is"
+
+
+class PackageUnsupported(BackupError):
+    exit_code = 5
+
+
+class TargetNotReady(BackupError):
+    exit_code = 6
+
+
+class OperationRunning(TargetNotReady):
+    hint = "wait until it has ended, then try again"
+
+
+class Cancelled(BackupError):
+    exit_code = 7

@@ -1,0 +1,11 @@
+"""What the engine tells the project. Sent after the operation has been committed and its report stored.
+
+Every signal's sender is the ``Report`` class; receivers get ``report`` (``backups.reporting.Report``) and
+``using`` (the database alias).
+"""
+
+from django.dispatch import Signal
+
+backup_created = Signal()
+restore_finished = Signal()
+system_reinitialised = Signal()
