@@ -1,0 +1,19 @@
+"""The same few operations on every engine. Each module holds one engine's; ``base`` does for any that Django supports."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from django.db import connections
+
+from backups.databases.base import Database
+
+_MODULES = {"postgresql": "postgresql", "mysql": "mysql", "sqlite": "sqlite"}
+
+
+def of(using: str) -> Database:
+    """Return the operations on the database ``using``, by its connection's vendor."""
+    connection = connections[using]
+    module = import_module(f"backups.databases.{_MODULES.get(connection.vendor, 'base')}")
+    database: Database = module.Database(connection)
+    return database

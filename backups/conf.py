@@ -1,0 +1,47 @@
+"""The one reader of ``settings.BACKUPS``. Settings are read when used, so that ``override_settings`` works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from django.conf import settings
+
+from backups.errors import BackupError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The keys of ``settings.BACKUPS``, in lower case, with their defaults."""
+
+    storage: str = "backups"
+    """Alias in ``STORAGES`` of the place where packages are kept."""
+    exclude: Sequence[str] = ()
+    """Labels of models that are left out of every package, each named there with its row count."""
+    append_only: Sequence[str] = ()
+    """Labels of models whose rows ``replace`` never deletes and whose newer rows are no difference."""
+    config_root: Path = Path()
+    """Directory that ``config_files`` are relative to."""
+    config_files: Sequence[str] = ()
+    """Configuration files that every package carries, where they exist."""
+    demo_command: str = ""
+    """Management command that fills a scratch system for ``recovery_drill --demo``."""
+    sensitive: Sequence[str] = ("password", "secret", "token", "api_key", "private_key")
+    """A field whose name contains one of these is shown in findings as ``[redacted]``."""
+    compression_level: int = 3
+    """zstd's level. Above 3 the time grows faster than the package shrinks."""
+
+
+def read() -> Configuration:
+    """Read ``settings.BACKUPS``. Raises ``BackupError`` for a key that does not exist."""
+    given = getattr(settings, "BACKUPS", {})
+    known = {field.name.upper() for field in fields(Configuration)}
+    if unknown := sorted(set(given) - known):
+        raise BackupError(
+            f"settings.BACKUPS has no key {unknown[0]!r}", hint=f"the keys are {', '.join(sorted(known))}"
+        )
+    values = {key.lower(): value for key, value in given.items()}
+    if "config_root" in values:
+        values["config_root"] = Path(values["config_root"])
+    return Configuration(**values)

@@ -1,0 +1,212 @@
+"""What every engine does, in the SQL that all of them know. An engine's module overrides what it does better."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from django.core.management.color import no_style
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+Row = Sequence[Any]
+
+
+class Selection(Protocol):
+    """A SELECT whose statement the engine completes: see ``backups.records.selection``."""
+
+    key: list[int]
+
+    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str: ...
+
+    def key_sql(self) -> list[str]: ...
+
+    def convert(self, rows: Sequence[Row]) -> Sequence[Row]: ...
+
+
+class Database:
+    """One connection's engine."""
+
+    PARAMETERS = 900
+    """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+
+    @property
+    def name(self) -> str:
+        """The database as its administrator names it."""
+        return str(self.connection.settings_dict["NAME"])
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """Vendor and version, for the manifest."""
+        version = ".".join(str(part) for part in self.connection.get_database_version())
+        return {"vendor": self.connection.display_name.lower(), "version": version}
+
+    # Reading
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see the same moment. Inside a transaction, that one's isolation has to do."""
+        if self.connection.in_atomic_block:
+            yield
+            return
+        self._before_snapshot()
+        with transaction.atomic(using=self.connection.alias):
+            self._begin_snapshot()
+            yield
+
+    def _before_snapshot(self) -> None:
+        """Prepare the next transaction."""
+
+    def _begin_snapshot(self) -> None:
+        """Run the first statement of the transaction."""
+
+    def stream(self, selection: Selection, size: int) -> Iterator[Sequence[Row]]:
+        """Read all rows in the order of the primary key, ``size`` at a time, by asking for what follows the last.
+
+        Holds no cursor open between the pages, so that other statements may run.
+        """
+        page = self._fetch(selection.sql(limit=size), ())
+        while page:
+            yield selection.convert(page)
+            if len(page) < size:
+                return
+            last = [page[-1][index] for index in selection.key]
+            page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size), _after_values(last))
+
+    def rows_with(self, selection: Selection, keys: Iterable[Row], size: int) -> Iterator[Sequence[Row]]:
+        """Read the rows that have these primary keys (one value for each key column), in no order."""
+        columns = selection.key_sql()
+        for batch in batched(keys, min(size, self.PARAMETERS) // len(columns)):
+            if len(columns) == 1:
+                where = f"{columns[0]} IN ({', '.join(['%s'] * len(batch))})"
+            else:
+                one = " AND ".join(f"{column} = %s" for column in columns)
+                where = " OR ".join([f"({one})"] * len(batch))
+            parameters = [value for key in batch for value in key]
+            yield self.select(selection, where, parameters)
+
+    def select(self, selection: Selection, where: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        """Read the few rows that a condition holds for."""
+        return selection.convert(self._fetch(selection.sql(where, ordered=False), parameters))
+
+    def _fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall()
+
+    def count(self, table: str) -> int:
+        """Count the rows of a table."""
+        return int(self._value(f"SELECT COUNT(*) FROM {self._quote(table)}"))
+
+    def largest(self, table: str, column: str) -> int:
+        """Return the largest value of an integer column, 0 where there is none."""
+        return int(self._value(f"SELECT MAX({self._quote(column)}) FROM {self._quote(table)}") or 0)
+
+    # Writing, inside a transaction
+
+    @contextmanager
+    def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        """Open a transaction in which nobody else writes to ``tables`` and foreign keys wait until its end."""
+        with transaction.atomic(using=self.connection.alias):
+            yield
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows of query parameters."""
+        names = ", ".join(self._quote(column) for column in columns)
+        values = ", ".join(["%s"] * len(columns))
+        with self.connection.cursor() as cursor:
+            cursor.executemany(f"INSERT INTO {self._quote(table)} ({names}) VALUES ({values})", rows)
+
+    def delete(self, table: str, columns: Sequence[str], keys: Iterable[Row]) -> None:
+        """Delete the rows that have these primary keys (one value for each key column)."""
+        condition = " AND ".join(f"{self._quote(column)} = %s" for column in columns)
+        with self.connection.cursor() as cursor:
+            for batch in batched(keys, self.PARAMETERS):
+                cursor.executemany(f"DELETE FROM {self._quote(table)} WHERE {condition}", batch)
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete every row of the tables and begin their sequences anew, where a rollback can undo that."""
+        with self.connection.cursor() as cursor:
+            for table in tables:
+                cursor.execute(f"DELETE FROM {self._quote(table)}")
+
+    def reset_sequences(self, models: Sequence[type[Model]]) -> None:
+        """Let the next automatic key of each model follow its largest."""
+        with self.connection.cursor() as cursor:
+            for sql in self.connection.ops.sequence_reset_sql(no_style(), list(models)):
+                cursor.execute(sql)
+
+    def check_constraints(self) -> None:
+        """Make the database check now what it would check at commit. Raises ``IntegrityError``."""
+        self.connection.check_constraints()
+
+    def dangling(self, table: str, key: str, column: str, to_table: str, to_column: str) -> Iterator[tuple[Any, Any]]:
+        """Yield primary key and value of the rows whose ``column`` refers to nothing."""
+        quote = self._quote
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT t.{quote(key)}, t.{quote(column)} FROM {quote(table)} t"
+                f" LEFT JOIN {quote(to_table)} r ON r.{quote(to_column)} = t.{quote(column)}"
+                f" WHERE t.{quote(column)} IS NOT NULL AND r.{quote(to_column)} IS NULL"
+            )
+            yield from cursor.fetchall()
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Open a savepoint, so that a refused batch can be taken back."""
+        return transaction.atomic(using=self.connection.alias)
+
+    # One operation at a time
+
+    def lock(self) -> AbstractContextManager[bool]:
+        """Hold the lock of backup operations on this database; give False where another process holds it.
+
+        A holder that dies loses it.
+        """
+        return nullcontext(True)
+
+    # Scratch databases
+
+    def create_database(self, name: str) -> None:
+        """Create an empty database beside this one."""
+        with self.connection._nodb_cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {self._quote(name)}")
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database beside this one, if it exists."""
+        with self.connection._nodb_cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self._quote(name)}")
+
+    def _quote(self, name: str) -> str:
+        return str(self.connection.ops.quote_name(name))
+
+    def _value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Cut an iterable into lists of at most ``size``."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _after(columns: Sequence[str]) -> str:
+    """The condition that a row's key follows another: a > x, or (a, b) > (x, y) in the longhand all engines index."""
+    alternatives = []
+    for position, column in enumerate(columns):
+        equal = [f"{before} = %s" for before in columns[:position]]
+        alternatives.append(" AND ".join([*equal, f"{column} > %s"]))
+    return " OR ".join(f"({alternative})" for alternative in alternatives)
+
+
+def _after_values(last: Sequence[Any]) -> list[Any]:
+    return [value for position in range(len(last)) for value in last[: position + 1]]

@@ -1,0 +1,51 @@
+"""MariaDB and MySQL: pages by key, because their cursors hold a whole result; foreign keys that cannot be deferred."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.db import transaction
+
+from backups.databases import base
+
+LOCK_NAME = b"django-backups"
+
+
+class Database(base.Database):
+    PARAMETERS = 10_000
+
+    def _before_snapshot(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+    def _begin_snapshot(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    @contextmanager
+    def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
+            cursor.execute("SET foreign_key_checks = 0")
+            try:
+                with transaction.atomic(using=self.connection.alias):
+                    yield
+            finally:
+                if self.connection.is_usable():
+                    cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
+
+    def reset_sequences(self, models: Sequence[type]) -> None:
+        """Nothing to do: InnoDB's counters follow the keys that are inserted, and setting one would commit."""
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        # The lock is the server's: its name carries the database. It ends with the connection that holds it.
+        name = f"backups-{zlib.crc32(LOCK_NAME + self.name.encode()):08x}"
+        held = self._value("SELECT GET_LOCK(%s, 0)", [name]) == 1
+        try:
+            yield held
+        finally:
+            if held and self.connection.is_usable():
+                self._value("SELECT RELEASE_LOCK(%s)", [name])

@@ -1,0 +1,97 @@
+"""PostgreSQL: server-side cursors, COPY, transactional TRUNCATE and sequences, advisory locks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import transaction
+from django.db.models import AutoField, Model
+from django.db.models.fields import AutoFieldMixin
+
+from backups.databases import base
+from backups.databases.base import Row, Selection
+
+LOCK_NAME = b"django-backups"
+
+
+class Database(base.Database):
+    PARAMETERS = 10_000
+    """The protocol allows 65,535; beyond some thousand, planning costs more than another round trip."""
+
+    def _begin_snapshot(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def stream(self, selection: Selection, size: int) -> Iterator[Sequence[Row]]:
+        # A server-side cursor plans the joins once, where pages would plan them for each page.
+        with self.connection.chunked_cursor() as cursor:
+            cursor.itersize = size
+            cursor.execute(selection.sql())
+            while page := cursor.fetchmany(size):
+                yield selection.convert(page)
+
+    @contextmanager
+    def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
+            # Readers go on; writers wait until we have committed, and see all of it or nothing.
+            names = ", ".join(self._quote(table) for table in tables)
+            cursor.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+            yield
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        names = ", ".join(self._quote(column) for column in columns)
+        with (
+            self.connection.cursor() as cursor,
+            self.connection.wrap_database_errors,
+            cursor.copy(f"COPY {self._quote(table)} ({names}) FROM STDIN") as copy,
+        ):
+            for row in rows:
+                copy.write_row(row)
+
+    def empty(self, tables: Sequence[str]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {', '.join(self._quote(table) for table in tables)} RESTART IDENTITY")
+
+    def reset_sequences(self, models: Sequence[type[Model]]) -> None:
+        # Django's setval() survives a rollback; ALTER SEQUENCE does not.
+        with self.connection.cursor() as cursor:
+            for model in models:
+                for field in model._meta.local_concrete_fields:
+                    if isinstance(field, (AutoField, AutoFieldMixin)):
+                        cursor.execute(
+                            "SELECT pg_get_serial_sequence(%s, %s)", [self._quote(model._meta.db_table), field.column]
+                        )
+                        sequence = cursor.fetchone()[0]
+                        if sequence:
+                            # Never backwards: a key that was given away once may still be named in a log.
+                            following = f"SELECT last_value + is_called::int FROM {sequence}"
+                            first = max(self._value(following), self.largest(model._meta.db_table, field.column) + 1)
+                            cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {first}")
+
+    def check_constraints(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        # Advisory locks are per database and end with the connection that holds them.
+        key = zlib.crc32(LOCK_NAME)
+        held = bool(self._value("SELECT pg_try_advisory_lock(%s)", [key]))
+        try:
+            yield held
+        finally:
+            if held and self._is_usable():
+                self._value("SELECT pg_advisory_unlock(%s)", [key])
+
+    def drop_database(self, name: str) -> None:
+        with self.connection._nodb_cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self._quote(name)} WITH (FORCE)")
+
+    def _is_usable(self) -> bool:
+        connection: Any = self.connection.connection
+        return connection is not None and not connection.closed

@@ -1,0 +1,283 @@
+"""Two sets of rows of one model compared by identity, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backups.records.record import Key, Record, dumps, parse
+from backups.records.table import Table
+
+
+class Scratch:
+    """A private SQLite database that lives in memory until it grows, then in an unnamed temporary file."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect("", isolation_level=None)
+        self.connection.execute("PRAGMA synchronous = OFF")
+        self.connection.execute("PRAGMA journal_mode = OFF")  # nothing here outlives the process
+        self._numbers = itertools.count()
+
+    def new_name(self, prefix: str) -> str:
+        return f"{prefix}{next(self._numbers)}"
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A row of the package and what becomes of it. ``ordinal`` is its place in the package.
+
+    ``nulled`` names the references that are to become null.
+    """
+
+    ordinal: int
+    identity: Key
+    pk: Any
+    target_pk: Any
+    action: str
+    nulled: Sequence[str]
+
+
+CREATED, CHANGED, UNCHANGED, SKIPPED = "created", "changed", "unchanged", "skipped"
+
+
+class Comparison:
+    """The rows of a package and of a database, one line each in ``Scratch``: identity, primary key, hash of content.
+
+    Two rows with one identity (a natural key that nothing keeps unique) are told apart by their order.
+    """
+
+    def __init__(self, scratch: Scratch, table: Table) -> None:
+        self.table = table
+        self._sql = scratch.connection
+        self._package, self._target = scratch.new_name("package"), scratch.new_name("target")
+        self._sql.execute(
+            f"CREATE TABLE {self._package} (ordinal INTEGER PRIMARY KEY, identity BLOB, pk, hash BLOB,"
+            " target_pk, action TEXT, nulled TEXT)"
+        )
+        self._sql.execute(f"CREATE TABLE {self._target} (ordinal INTEGER PRIMARY KEY, identity BLOB, pk, hash BLOB)")
+
+    def fill(self, package: Iterable[Record], target: Iterable[Record]) -> None:
+        """Take both sides in and match them by identity."""
+        for name, records in ((self._package, package), (self._target, target)):
+            with self._transaction():
+                self._sql.executemany(f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(records))
+            self._sql.execute(f"CREATE INDEX {name}_identity ON {name} (identity)")
+            self._tell_apart(name)
+        self._sql.execute(
+            f"UPDATE {self._package} SET target_pk = t.pk,"
+            f" action = CASE WHEN t.hash = {self._package}.hash THEN '{UNCHANGED}' ELSE '{CHANGED}' END"
+            f" FROM {self._target} t WHERE t.identity = {self._package}.identity"
+        )
+        self._sql.execute(f"UPDATE {self._package} SET action = '{CREATED}' WHERE action IS NULL")
+
+    def count(self, action: str) -> int:
+        """Count the package's rows with this action."""
+        return self._value(f"SELECT COUNT(*) FROM {self._package} WHERE action = ?", action)
+
+    @property
+    def extra(self) -> int:
+        """The rows of the database that the package does not have."""
+        return self._value(f"SELECT COUNT(*) FROM {self._target} t WHERE {self._is_extra}")
+
+    def extras(self) -> Iterator[tuple[Key, Any]]:
+        """Yield identity and primary key of the rows that the package does not have."""
+        rows = self._sql.execute(f"SELECT identity, pk FROM {self._target} t WHERE {self._is_extra} ORDER BY ordinal")
+        for identity, pk in rows:
+            yield _identity(identity), _from_cell(pk)
+
+    def pairs(self, *actions: str) -> Iterator[Pair]:
+        """Yield the package's rows in their order, only those with one of ``actions`` where any is given."""
+        where = f"WHERE action IN ({', '.join('?' * len(actions))})" if actions else ""
+        rows = self._sql.execute(
+            f"SELECT ordinal, identity, pk, target_pk, action, nulled FROM {self._package} {where} ORDER BY ordinal",
+            actions,
+        )
+        for ordinal, identity, pk, target_pk, action, nulled in rows:
+            yield Pair(
+                ordinal, _identity(identity), _from_cell(pk), _from_cell(target_pk), action, (nulled or "").split()
+            )
+
+    def target_key(self, identity: list[Any]) -> Any:
+        """Return the primary key of the database's row with this identity, or None."""
+        row = self._sql.execute(f"SELECT pk FROM {self._target} WHERE identity = ?", (dumps(identity),)).fetchone()
+        return _from_cell(row[0]) if row else None
+
+    def has_target_key(self, pk: Any) -> bool:
+        """Return whether the database has a row with this primary key."""
+        self._index_target_keys()
+        return bool(self._value(f"SELECT COUNT(*) FROM {self._target} WHERE pk = ?", _cell(pk)))
+
+    # Keys of new rows
+
+    def keep_free_keys(self, *, extras_stay: bool) -> Iterator[Any]:
+        """Let new rows keep their primary keys where no row that stays has them; yield the keys that are taken."""
+        self._index_target_keys()
+        stays = "1" if extras_stay else f"NOT ({self._is_extra})"
+        taken = f"EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
+        new = f"p.action = '{CREATED}'"
+        self._sql.execute(f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken}")
+        rows = self._sql.execute(f"SELECT pk FROM {self._package} p WHERE {new} AND {taken} ORDER BY ordinal").fetchall()
+        return (_from_cell(pk) for (pk,) in rows)
+
+    def allocate(self, first: int) -> int:
+        """Give the new rows that could not keep their primary keys new ones from ``first`` on; return the next free."""
+        numbered = f"SELECT ordinal, ROW_NUMBER() OVER (ORDER BY ordinal) AS n FROM {self._package} WHERE target_pk IS NULL"
+        cursor = self._sql.execute(
+            f"UPDATE {self._package} SET target_pk = ? + w.n - 1 FROM ({numbered}) w"
+            f" WHERE w.ordinal = {self._package}.ordinal AND action = '{CREATED}'",
+            (first,),
+        )
+        return first + cursor.rowcount
+
+    def derive_keys(self, of_parent: Callable[[Any], Any]) -> None:
+        """Give new rows whose primary key is a reference the key that the row referred to has."""
+        self._sql.create_function("of_parent", 1, lambda pk: _cell(of_parent(_from_cell(pk))))
+        self._sql.execute(f"UPDATE {self._package} SET target_pk = of_parent(pk) WHERE action = '{CREATED}'")
+
+    def skip(self, ordinal: int) -> None:
+        self._sql.execute(f"UPDATE {self._package} SET action = '{SKIPPED}' WHERE ordinal = ?", (ordinal,))
+
+    def set_null(self, ordinal: int, field: str) -> None:
+        """Note that a reference of a row is to become null, which makes it differ from the package."""
+        self._sql.execute(
+            f"UPDATE {self._package} SET nulled = COALESCE(nulled || ' ', '') || ? WHERE ordinal = ?", (field, ordinal)
+        )
+
+    def largest_key(self) -> int:
+        """Return the largest primary key on either side, 0 where there is none. For integer keys."""
+        largest = f"SELECT MAX(pk) AS pk FROM {self._package} UNION ALL SELECT MAX(pk) FROM {self._target}"
+        return self._value(f"SELECT MAX(pk) FROM ({largest})") or 0
+
+    def key_map(self) -> KeyMap:
+        """Return the primary keys that change, once every row has its target key."""
+        changed = "target_pk IS NOT NULL AND target_pk IS NOT pk"
+        self._sql.execute(f"CREATE INDEX IF NOT EXISTS {self._package}_pk ON {self._package} (pk) WHERE {changed}")
+        return KeyMap(self._sql, self._package, changed)
+
+    def drop(self) -> None:
+        """Forget both sides."""
+        for name in (self._package, self._target):
+            self._sql.execute(f"DROP TABLE {name}")
+
+    @property
+    def _is_extra(self) -> str:
+        return f"NOT EXISTS (SELECT 1 FROM {self._package} x WHERE x.identity = t.identity)"
+
+    def _index_target_keys(self) -> None:
+        self._sql.execute(f"CREATE INDEX IF NOT EXISTS {self._target}_pk ON {self._target} (pk)")
+
+    def _lines(self, records: Iterable[Record]) -> Iterator[tuple[int, bytes, Any, bytes]]:
+        table = self.table
+        for ordinal, record in enumerate(records):
+            content = record.content(with_key=table.key_is_content)
+            yield ordinal, dumps(table.identity_of(record)), _cell(record.pk), hashlib.sha256(content).digest()
+
+    def _padding(self, name: str) -> str:
+        return ", NULL, NULL, NULL" if name == self._package else ""
+
+    def _tell_apart(self, name: str) -> None:
+        if not self._sql.execute(f"SELECT 1 FROM {name} GROUP BY identity HAVING COUNT(*) > 1 LIMIT 1").fetchone():
+            return
+        numbered = f"SELECT ordinal, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY pk) AS n FROM {name}"
+        self._sql.execute(
+            f"UPDATE {name} SET identity = identity || CAST('#' || w.n AS BLOB) FROM ({numbered}) w"
+            f" WHERE w.ordinal = {name}.ordinal AND w.n > 1"
+        )
+
+    def _transaction(self) -> sqlite3.Connection:
+        self._sql.execute("BEGIN")
+        return self._sql
+
+    def _value(self, sql: str, *parameters: Any) -> Any:
+        return self._sql.execute(sql, parameters).fetchone()[0]
+
+
+class KeyMap:
+    """Primary keys of the package that are others in the target. Only those that change are in it."""
+
+    LIMIT = 200_000
+    """Up to so many are held in memory, some 20 MB; beyond, each is looked up."""
+
+    def __init__(self, sql: sqlite3.Connection, name: str, condition: str) -> None:
+        self._sql = sql
+        self._statement = f"SELECT target_pk FROM {name} WHERE pk = ? AND {condition}"
+        self._known: dict[Any, Any] = {}
+        self.size: int = sql.execute(f"SELECT COUNT(*) FROM {name} WHERE {condition}").fetchone()[0]
+        if self.size <= self.LIMIT:
+            self._known = dict(sql.execute(f"SELECT pk, target_pk FROM {name} WHERE {condition}"))
+
+    def get(self, pk: Any) -> Any:
+        """Return the target's primary key of the row that the package knows by ``pk``."""
+        if not self.size:
+            return pk
+        cell = _cell(pk)
+        if self.size <= self.LIMIT:
+            return _from_cell(self._known[cell]) if cell in self._known else pk
+        row = self._sql.execute(self._statement, (cell,)).fetchone()
+        return _from_cell(row[0]) if row else pk
+
+
+def _cell(pk: Any) -> Any:
+    """A primary key as SQLite holds it: a composite one as JSON bytes."""
+    return dumps(pk) if isinstance(pk, list) else pk
+
+
+def _identity(cell: bytes) -> Key:
+    """Read an identity back, less the mark that tells equal ones apart."""
+    return list(json.loads(cell[: cell.rindex(b"]") + 1]))
+
+
+def _from_cell(cell: Any) -> Any:
+    return json.loads(cell) if isinstance(cell, bytes) else cell
+
+
+def are_equal_in_order(
+    lines: Iterable[bytes], records: Iterable[Record], table: Table, expected_pk: Callable[[Any], Any]
+) -> bool:
+    """Compare two sets of rows in the order of their primary keys; far faster than by identity, where it applies.
+
+    ``lines`` come from the package, ``records`` from the database. True proves that every row is there with its
+    content and with the primary key that ``expected_pk`` gives; False only says that they are not so side by side.
+    """
+    for line, found in itertools.zip_longest(lines, records):
+        if line is None or found is None:
+            return False
+        if line == found.line(table.label):
+            continue
+        expected = parse(line, table.label)
+        with_key = table.key_is_content
+        if expected.content(with_key=with_key) != found.content(with_key=with_key):
+            return False
+        if expected_pk(expected.pk) != found.pk:
+            return False
+    return True
+
+
+def differing_fields(expected: Record, found: Record, table: Table) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, expected and found value of what two rows of one identity do not have in common."""
+    expected, found = (_as_read(record, table) for record in (expected, found))
+    if table.key_is_content and expected.pk != found.pk:
+        yield table.key_name, expected.pk, found.pk
+    for name in sorted(expected.fields.keys() | found.fields.keys()):
+        sides = [_side(record, name) for record in (expected, found)]
+        if dumps(sides[0], sort_keys=True) != dumps(sides[1], sort_keys=True):
+            values = [record.keys.get(name, record.fields.get(name)) for record in (expected, found)]
+            yield name, values[0], values[1]
+
+
+def _as_read(record: Record, table: Table) -> Record:
+    return parse(record.line(table.label), table.label)
+
+
+def _side(record: Record, name: str) -> list[Any]:
+    """All that one field says: present or not, its value or identity, and which null."""
+    value = record.keys[name] if name in record.keys else record.fields.get(name)
+    return [name in record.fields, name in record.keys, value, name in record.json_null]

@@ -1,0 +1,95 @@
+"""Which models a package covers, and which it leaves out and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import connections, router
+from django.db.models import Model
+
+from backups import conf
+from backups.errors import BackupError
+
+ALWAYS_EXCLUDED = {
+    "sessions.session": "sessions belong to one running system",
+}
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A model that packages leave out."""
+
+    model: type[Model]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The models of one database: ``models`` in dump order, parents before the rows that refer to them."""
+
+    models: tuple[type[Model], ...]
+    excluded: tuple[Excluded, ...]
+
+
+def of_database(using: str) -> Coverage:
+    """Return what a package of the database ``using`` covers."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        tables = set(connection.introspection.table_names(cursor, include_views=True))
+    excluded_by_setting = _excluded_by_setting()
+    models, excluded = [], []
+    for model in _concrete_models():
+        if not router.allow_migrate_model(using, model):
+            continue
+        label = model._meta.label_lower
+        if model._meta.app_label == "backups":
+            excluded.append(Excluded(model, "reports and catalogue belong to one running system"))
+        elif label in ALWAYS_EXCLUDED:
+            excluded.append(Excluded(model, ALWAYS_EXCLUDED[label]))
+        elif label in excluded_by_setting:
+            excluded.append(Excluded(model, "BACKUPS['EXCLUDE']"))
+        elif not model._meta.managed and model._meta.db_table not in tables:
+            excluded.append(Excluded(model, "unmanaged, and its table does not exist"))
+        else:
+            models.append(model)
+    return Coverage(tuple(_parents_first(models)), tuple(excluded))
+
+
+def _concrete_models() -> list[type[Model]]:
+    """Every model with a table of its own, automatic many-to-many tables included."""
+    models = apps.get_models(include_auto_created=True)
+    return sorted((model for model in models if not model._meta.proxy), key=lambda model: model._meta.label_lower)
+
+
+def _excluded_by_setting() -> set[str]:
+    labels = set()
+    for label in conf.read().exclude:
+        try:
+            labels.add(apps.get_model(label)._meta.label_lower)
+        except (LookupError, ValueError) as error:
+            raise BackupError(
+                f"BACKUPS['EXCLUDE'] names {label!r}, which is not a model", hint="write app_label.ModelName"
+            ) from error
+    return labels
+
+
+def _parents_first(models: list[type[Model]]) -> list[type[Model]]:
+    """Order models so that ``loaddata`` finds a natural key's rows before they are referred to; cycles by label."""
+    covered = set(models)
+    ordered: dict[type[Model], None] = {}
+    visiting: set[type[Model]] = set()
+
+    def visit(model: type[Model]) -> None:
+        if model in ordered or model in visiting or model not in covered:
+            return
+        visiting.add(model)
+        for field in model._meta.local_concrete_fields:
+            if field.remote_field is not None:
+                visit(field.related_model._meta.concrete_model)
+        visiting.discard(model)
+        ordered[model] = None
+
+    for model in models:
+        visit(model)
+    return list(ordered)

@@ -1,0 +1,93 @@
+"""A record: one row of one table, as one JSON line. ``FORMAT.md`` is the specification."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from backups.errors import PackageDamaged
+from backups.records.values import NonFinite
+
+Key = list[Any]
+"""An identity or a natural key, as JSON holds it."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One row. ``fields`` is what a Django fixture object has; the rest is what ``loaddata`` ignores.
+
+    ``refs`` has the primary keys behind references that ``fields`` gives as natural keys; ``keys`` the identities
+    behind references that ``fields`` gives as bare primary keys; ``key`` the row's own natural key where ``fields``
+    does not hold it; ``json_null`` the names of fields that hold JSON null, not SQL NULL.
+    """
+
+    pk: Any
+    fields: dict[str, Any]
+    refs: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
+    key: Key | None = None
+    json_null: list[str] = field(default_factory=list)
+
+    def line(self, label: str) -> bytes:
+        """Write the record as one line of a package."""
+        whole: dict[str, Any] = {"model": label, "pk": self.pk, "fields": self.fields}
+        if self.refs:
+            whole["refs"] = self.refs
+        if self.keys:
+            whole["keys"] = self.keys
+        if self.key is not None:
+            whole["key"] = self.key
+        if self.json_null:
+            whole["json_null"] = self.json_null
+        return dumps(whole)
+
+    def content(self, *, with_key: bool) -> bytes:
+        """Write what the row says, apart from the keys that a database made up: equal rows have equal bytes.
+
+        ``with_key`` adds the primary key, for models in which it is part of what the row says.
+        """
+        fields = self.fields
+        if self.keys:
+            fields = fields | {name: {"key": key} for name, key in self.keys.items()}
+        if with_key or self.json_null:
+            return dumps([fields, self.pk if with_key else None, self.json_null], sort_keys=True)
+        return dumps(fields, sort_keys=True)
+
+
+def parse(line: bytes, label: str) -> Record:
+    """Read one line of a package. Raises ``PackageDamaged`` for anything but a record of the model ``label``."""
+    try:
+        # orjson writes no blanks, so a blank says that the line was written by the standard library.
+        whole = orjson.loads(line) if line.startswith(b'{"model":"') else json.loads(line, parse_constant=NonFinite)
+        if whole.pop("model") != label:
+            raise PackageDamaged(f"a record among those of {label} belongs to another model")
+        record = Record(**whole)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PackageDamaged(f"a record of {label} cannot be read: {error}") from error
+    shapes = (
+        (record.fields, dict),
+        (record.refs, dict),
+        (record.keys, dict),
+        (record.key, list | None),
+        (record.json_null, list),
+    )
+    if not all(isinstance(value, kind) for value, kind in shapes):
+        raise PackageDamaged(f"a record of {label} has a part of the wrong type")
+    return record
+
+
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
+    """Write JSON: with orjson, and by the standard library what orjson would round or refuse."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+    except TypeError:
+        return json.dumps(value, sort_keys=sort_keys, default=_isoformat).encode("ascii")
+
+
+def _isoformat(value: Any) -> str:
+    if isinstance(value, bytes | memoryview):
+        raise TypeError(f"{type(value)} is no JSON value")
+    return str(value.isoformat())

@@ -1,0 +1,120 @@
+"""A SELECT over one table whose foreign keys are followed by LEFT JOIN.
+
+The ORM would join required foreign keys with INNER JOIN, which loses a row whose reference dangles, and would go
+through the default manager's filters or build an instance for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, JSONField, Model
+from django.db.models.expressions import Col
+
+Path = tuple[str, ...]
+Converter = Callable[[Any], Any]
+
+
+class Selection:
+    """Columns of ``model`` and of the rows it refers to. Every column is asked for once and known by its index."""
+
+    def __init__(self, model: type[Model], connection: BaseDatabaseWrapper) -> None:
+        self.model = model
+        self.connection = connection
+        self.key: list[int] = []
+        self.converters: dict[int, list[Converter]] = {}
+        self._columns: dict[str, int] = {}
+        self._joins: dict[Path, tuple[str, str]] = {}
+        for field in primary_key_fields(model):
+            self.key.append(self.column((field.name,)))
+
+    def column(self, path: Path) -> int:
+        """Add the column that ``path`` leads to and return its index in the rows."""
+        alias, field = self._resolve(path)
+        sql = self._column_sql(alias, field)
+        if sql not in self._columns:
+            index = self._columns[sql] = len(self._columns)
+            if converters := self._converters_of(alias, field):
+                self.converters[index] = converters
+        return self._columns[sql]
+
+    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str:
+        """Return the statement: ``where`` is a condition on the columns that ``key_sql`` returns."""
+        quote = self.connection.ops.quote_name
+        statement = f"SELECT {', '.join(self._columns)} FROM {quote(self.model._meta.db_table)} t0"
+        statement += "".join(f" LEFT JOIN {join}" for _, join in self._joins.values())
+        if where:
+            statement += f" WHERE {where}"
+        if ordered:
+            statement += f" ORDER BY {', '.join(self.key_sql())}"
+        if limit is not None:
+            statement += f" LIMIT {limit}"
+        return statement
+
+    def key_sql(self) -> list[str]:
+        """Return the columns of the primary key as they stand in the statement."""
+        names = list(self._columns)
+        return [names[index] for index in self.key]
+
+    def convert(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Apply the field and backend converters that Django would apply."""
+        if not self.converters:
+            return rows
+        converted = [list(row) for row in rows]
+        for index, converters in self.converters.items():
+            for row in converted:
+                value = row[index]
+                for convert in converters:
+                    value = convert(value)
+                row[index] = value
+        return converted
+
+    def _resolve(self, path: Path) -> tuple[str, Field[Any, Any]]:
+        model, alias, done = self.model, "t0", ()
+        for name in path[:-1]:
+            alias, field, done = self._field(model, alias, done, name)
+            done = (*done, name)
+            model = field.related_model._meta.concrete_model
+            alias = self._join(done, alias, field, model)
+        alias, field, _ = self._field(model, alias, done, path[-1])
+        return alias, field
+
+    def _field(self, model: type[Model], alias: str, done: Path, name: str) -> tuple[str, Field[Any, Any], Path]:
+        """Find a field, in the table of a multi-table parent where it is inherited."""
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        while field not in model._meta.local_concrete_fields:
+            link = model._meta.get_ancestor_link(field.model)
+            model = link.related_model._meta.concrete_model
+            done = (*done, link.name)
+            alias = self._join(done, alias, link, model)
+        return alias, field, done
+
+    def _join(self, path: Path, alias: str, field: Field[Any, Any], model: type[Model]) -> str:
+        if path not in self._joins:
+            joined = f"t{len(self._joins) + 1}"
+            table = self.connection.ops.quote_name(model._meta.db_table)
+            condition = f"{self._column_sql(joined, field.target_field)} = {self._column_sql(alias, field)}"
+            self._joins[path] = joined, f"{table} {joined} ON {condition}"
+        return self._joins[path][0]
+
+    def _column_sql(self, alias: str, field: Field[Any, Any]) -> str:
+        return f"{alias}.{self.connection.ops.quote_name(field.column)}"
+
+    def _converters_of(self, alias: str, field: Field[Any, Any]) -> list[Converter]:
+        column = Col(alias, field)
+        if isinstance(field, JSONField):
+            return []  # read as text: see values.py
+        operations = self.connection.ops.get_db_converters(column)
+        converters = operations + column.get_db_converters(self.connection)
+        return [_bind(converter, column, self.connection) for converter in converters]
+
+
+def primary_key_fields(model: type[Model]) -> Sequence[Field[Any, Any]]:
+    """Return the one field of a primary key, or the several of a composite one."""
+    return model._meta.pk_fields
+
+
+def _bind(converter: Callable[..., Any], column: Col, connection: BaseDatabaseWrapper) -> Converter:
+    return lambda value: converter(value, column, connection)

@@ -1,0 +1,163 @@
+"""One column's value, between the database, Python and JSON.
+
+Django's field contract defines the meaning: ``value_to_string`` on the way out, ``to_python`` and
+``get_db_prep_save`` on the way in. A stock field whose database value already is what JSON holds needs neither, and
+takes the short way.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, JSONField, Model, fields
+from django.db.models.base import ModelState
+from django.utils.encoding import is_protected_type
+
+JSON_NULL = object()
+"""JSON null in a JSON column, apart from None, which is SQL NULL."""
+
+Encoder = Callable[[Any], Any]
+"""From what the database converters return, None excepted, to what JSON holds."""
+Decoder = Callable[[Any], Any]
+"""From what JSON holds, None excepted, to a query parameter."""
+
+_PLAIN = {
+    fields.AutoField,
+    fields.BigAutoField,
+    fields.BigIntegerField,
+    fields.BooleanField,
+    fields.CharField,
+    fields.EmailField,
+    fields.IntegerField,
+    fields.PositiveBigIntegerField,
+    fields.PositiveIntegerField,
+    fields.PositiveSmallIntegerField,
+    fields.SlugField,
+    fields.SmallAutoField,
+    fields.SmallIntegerField,
+    fields.TextField,
+    fields.URLField,
+}
+# Digits beyond 64 bit, what JSON has no word for, and lone surrogates: orjson rounds or refuses them.
+_BEYOND_ORJSON = re.compile(r"\d{19}|NaN|Infinity|\\u[dD][89a-fA-F]")
+
+
+class NonFinite(float):
+    """NaN or an infinity. A type of its own, which orjson refuses, where it would write a plain one as null."""
+
+
+def final_field(field: Field[Any, Any]) -> Field[Any, Any]:
+    """Follow a foreign key, which may refer to another foreign key, to the field that holds the value."""
+    while field.remote_field is not None:
+        field = field.target_field
+    return field
+
+
+def encoder(field: Field[Any, Any]) -> Encoder | None:
+    """Return the encoder of a column, or None where the value already is what JSON holds."""
+    field = final_field(field)
+    kind = type(field)
+    if kind in _PLAIN:
+        return None
+    if isinstance(field, JSONField):
+        return _encode_json
+    return _STOCK_ENCODERS.get(kind) or _contract_encoder(field)
+
+
+def decoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Decoder:
+    """Return the decoder of a column for one database. It raises ``ValueError`` for a value that does not fit."""
+    field = final_field(field)
+    if isinstance(field, JSONField):
+        return _decode_json
+    plain = _PLAIN_TYPES.get(type(field))
+
+    def decode(value: Any) -> Any:
+        if type(value) is not plain:
+            value = field.to_python(value)
+        return field.get_db_prep_save(value, connection=connection)
+
+    return decode
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse JSON text without losing integers beyond 64 bit, NaN, infinities or lone surrogates."""
+    as_text = text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+    if _BEYOND_ORJSON.search(as_text):
+        return json.loads(as_text, parse_constant=NonFinite, parse_float=_parse_float)
+    return orjson.loads(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else NonFinite(value)
+
+
+def _encode_json(text: str) -> Any:
+    """Encode a JSON column, which is read as text because ``from_db_value`` gives None for two different nulls."""
+    value = loads(text)
+    return JSON_NULL if value is None else value
+
+
+def _decode_json(value: Any) -> str:
+    # The text is the parameter, not the object: the field's own encoder might write the object another way.
+    return "null" if value is JSON_NULL else json.dumps(value)
+
+
+def _encode_datetime(value: datetime) -> Any:
+    return value.astimezone(UTC) if value.tzinfo not in (None, UTC) else value
+
+
+def _encode_float(value: float) -> float:
+    return value if math.isfinite(value) else NonFinite(value)
+
+
+def _encode_binary(value: Any) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+_STOCK_ENCODERS: dict[type[Field[Any, Any]], Encoder | None] = {
+    fields.BinaryField: _encode_binary,
+    fields.DateTimeField: _encode_datetime,
+    fields.DecimalField: str,
+    fields.FloatField: _encode_float,
+    fields.UUIDField: str,
+}
+_PLAIN_TYPES: dict[type[Field[Any, Any]], type] = {
+    kind: bool if kind is fields.BooleanField else int if issubclass(kind, fields.IntegerField) else str
+    for kind in _PLAIN
+}
+
+
+def _contract_encoder(field: Field[Any, Any]) -> Encoder:
+    """Call the field's own ``value_to_string`` on a bare instance, as Django's serialisers do on a whole one."""
+    model: type[Model] = field.model
+    instance = model.__new__(model)
+    instance._state = ModelState()
+
+    def encode(value: Any) -> Any:
+        instance.__dict__[field.attname] = value
+        own = field.value_from_object(instance)
+        if not is_protected_type(own):
+            own = field.value_to_string(instance)
+        return _encode_protected(own)
+
+    return encode
+
+
+def _encode_protected(value: Any) -> Any:
+    if isinstance(value, float):
+        return _encode_float(value)
+    if isinstance(value, datetime):
+        return _encode_datetime(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+

@@ -1,0 +1,221 @@
+"""Writing a package: one snapshot of the database, the files its rows name, and the configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import django
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+
+from backups import conf, databases, files, reports
+from backups.errors import BackupError, DifferencesFound
+from backups.package.manifest import (
+    ColumnEntry,
+    ExcludedEntry,
+    IdentityEntry,
+    Manifest,
+    ModelEntry,
+    ReferenceEntry,
+)
+from backups.package.reader import FileRecord, PackageReader
+from backups.package.writer import PackageWriter, hash_stream
+from backups.records import coverage
+from backups.records.comparison import Scratch
+from backups.records.record import Record
+from backups.records.rows import KeyCache, RowReader
+from backups.records.table import Table
+from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.services.catalogue import PackageFile, package_name
+from backups.services.operation import operation, require_migrated, step
+from backups.signals import backup_created
+
+DIGEST_MODULUS = 2**256
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateOptions:
+    """``output`` is a path to write to in place of the package storage.
+
+    A row that names a file which the storage does not have stops the backup, unless ``allow_missing_files``: then
+    the package says which are missing.
+    """
+
+    using: str = "default"
+    output: Path | None = None
+    allow_missing_files: bool = False
+    note: str = ""
+
+
+def create_backup(options: CreateOptions, progress: Progress | None = None) -> Report:
+    """Write a package of the database and prove that what was written can be read.
+
+    Raises ``DifferencesFound`` where rows name files that do not exist, ``TargetNotReady`` where migrations are
+    pending or another operation runs.
+    """
+    report = Report(operation="create", database=options.using, options={"note": options.note})
+    with operation(report):
+        require_migrated(options.using)
+        write_package(report, options, kind="backup", progress=progress or NoProgress())
+    backup_created.send(Report, report=report, using=options.using)
+    return report
+
+
+def write_package(report: Report, options: CreateOptions, *, kind: str, progress: Progress) -> str:
+    """Write, check and publish a package; fill in ``report`` and return the package's name.
+
+    Inside a transaction of the caller, the package shows what that transaction sees.
+    """
+    package = PackageFile(options.output)
+    try:
+        manifest = _Snapshot(report, options, kind, progress).write(package)
+        with step(report, "check"):
+            _check(package.path, manifest, progress)
+        report.package = package.publish(package_name(kind, manifest.created_at, manifest.id))
+    finally:
+        package.discard()
+    reports.add_to_catalogue(report, manifest, kind, options)
+    report.verdict = Verdict.PROVED
+    return report.package
+
+
+class _Snapshot:
+    """One package in the making."""
+
+    def __init__(self, report: Report, options: CreateOptions, kind: str, progress: Progress) -> None:
+        self.report = report
+        self.options = options
+        self.using = options.using
+        self.kind = kind
+        self.progress = progress
+        self.database = databases.of(options.using)
+        self.configuration = conf.read()
+        self.names = _FileNames()
+
+    def write(self, package: PackageFile) -> Manifest:
+        writer = PackageWriter(package.file, level=self.configuration.compression_level)
+        with step(self.report, "read rows"), self.database.snapshot():
+            created = timezone.now()
+            covered = coverage.of_database(self.using)
+            keys = KeyCache(self.using)
+            models = [self._write_table(writer, Table(model), keys) for model in covered.models]
+            excluded = [
+                ExcludedEntry(
+                    label=one.model._meta.label_lower,
+                    rows=self._count(one.model._meta.db_table),
+                    reason=one.reason,
+                )
+                for one in covered.excluded
+            ]
+            migrations = applied_migrations(self.using)
+        with step(self.report, "read files"):
+            file_summary = self._write_files(writer, files.storages_of(covered.models))
+        config = self._write_config(writer)
+        return writer.finish(
+            created=created.astimezone(UTC),
+            kind=self.kind,
+            versions=versions(),
+            engine=self.database.engine,
+            migrations=migrations,
+            models=models,
+            excluded=excluded,
+            files=file_summary,
+            config=config,
+        )
+
+    def _write_table(self, writer: PackageWriter, table: Table, keys: KeyCache) -> ModelEntry:
+        total = self.database.count(table.name)
+        self.progress.start(f"read {table.label}", total)
+        digest = 0
+        file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
+        with writer.model(table.label) as model:
+            for record in RowReader(table, self.using, keys).records():
+                model.write(record.line(table.label))
+                content = record.content(with_key=table.key_is_content)
+                digest += int.from_bytes(hashlib.sha256(content).digest(), "big")
+                for name, alias in file_fields:
+                    if record.fields[name]:
+                        self.names.add(alias, record.fields[name])
+                self.progress.advance(1)
+        self.progress.finish()
+        if model.rows != total:
+            raise BackupError(
+                f"{table.label} has {total} rows, but {model.rows} could be read",
+                hint="the snapshot is not consistent; check the database for damage",
+            )
+        self.report.models.append(
+            ModelResult(model=table.label, package=total, before=total, after=total, unchanged=total)
+        )
+        return model_entry(table, total, f"{digest % DIGEST_MODULUS:064x}", model.chunks)
+
+    def _write_files(self, writer: PackageWriter, storages: dict[str, Any]) -> Any:
+        result = self.report.files
+        missing: list[FileRecord] = []
+
+        def entries() -> Iterator[FileRecord]:
+            for alias, name in self.names:
+                result.package += 1
+                storage = storages[alias]
+                try:
+                    size, crc32, sha256 = hash_stream(files.read_chunks(storage, name))
+                    writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
+                except FileNotFoundError:
+                    missing.append(FileRecord(storage=alias, name=name, size=None, sha256=None))
+                    yield missing[-1]
+                    continue
+                except OSError as error:
+                    raise BackupError(f"the file {name!r} in storage {alias!r} cannot be read: {error}") from error
+                result.bytes += size
+                self.progress.advance(size)
+                yield FileRecord(storage=alias, name=name, size=size, sha256=sha256)
+
+        self.progress.start("read files", None, "bytes")
+        listed = list_of_files = writer.write_file_index(entries())
+        self.progress.finish()
+        result.missing = len(missing)
+        severity = Severity.WARNING if self.options.allow_missing_files else Severity.ERROR
+        self.report.findings += [
+            Finding(
+                severity=severity,
+                code="file_missing",
+                identity=[record.storage, record.name],
+                message="a row names this file, and the storage does not have it",
+            )
+            for record in missing
+        ]
+        if missing and not self.options.allow_missing_files:
+            raise DifferencesFound(
+                f"{len(missing)} files that rows name do not exist, the first is {missing[0].name!r}",
+                hint="bring them back, or use --allow-missing-files for a package that says they are missing",
+            )
+        return list_of_files or listed
+
+    def _write_config(self, writer: PackageWriter) -> list[Any]:
+        entries = []
+        for name in sorted(self.configuration.config_files):
+            path = self.configuration.config_root / name
+            if path.is_file():
+                entries.append(writer.add_config(name, path.read_bytes(), path.stat().st_mode & 0o777))
+            else:
+                self.report.findings.append(
+                    Finding(
+                        severity=Severity.INFO,
+                        code="config_absent",
+                        identity=[name],
+                        message="BACKUPS['CONFIG_FILES'] names this file, and it does not exist",
+                    )
+                )
+        return entries
+
+    def _count(self, table: str) -> int:
+        with self.database.connection.cursor() as cursor:
+            tables = self.database.connection.introspection.table_names(cursor)
+        return self.database.count(table) if table in tables else 0

@@ -1,0 +1,183 @@
+"""Writing what a plan says: in bulk, and row by row where the database refuses a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db import DataError, IntegrityError
+
+from backups import databases
+from backups.databases.base import Row, batched
+from backups.records.identity import unique_sets
+from backups.records.record import Key
+from backups.records.rows import RowReader, RowWriter, ValueRefused
+from backups.records.table import Table
+from backups.records.values import decoder
+from backups.reporting import Finding, Progress, Severity
+from backups.services.plan import CHANGED, CREATED, Mode, Plan, PlannedRow, TablePlan
+from backups.services.proof import shown
+
+BATCH_ROWS = 2000
+"""Rows in one statement or COPY. A batch is what is searched row by row when the database refuses it."""
+
+
+class Loader:
+    """Carries out a plan inside the transaction that the caller has opened. Collects findings; raises for none."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan = plan
+        self.database = databases.of(plan.using)
+        self.findings: list[Finding] = []
+        self._progress = progress
+
+    def load(self) -> None:
+        """Write every table, repair sequences and look for references that lead nowhere."""
+        # Deleted first: a row that goes may hold a unique value that another one brings.
+        for table in self.plan.tables.values():
+            self._delete(table)
+        for table in self.plan.tables.values():
+            self._insert(table)
+        if not self.findings:
+            self._check_references()
+        self.database.reset_sequences([plan.table.model for plan in self.plan.tables.values()])
+
+    def _delete(self, plan: TablePlan) -> None:
+        """Delete the rows that are to go, and those to be overwritten: they are inserted again, whole.
+
+        An UPDATE could not exchange two rows' unique values; foreign keys wait until the end of the transaction.
+        """
+        if plan.comparison is None:
+            return
+        table = plan.table
+        decode = [decoder(field, self.database.connection) for field in table.key_fields]
+        many = len(decode) > 1
+
+        def parameters() -> Iterator[Row]:
+            for key in self._keys_to_delete(plan):
+                values = key if many else [key]
+                yield [one(value) for one, value in zip(decode, values, strict=True)]
+
+        self.database.delete(table.name, [field.column for field in table.key_fields], parameters())
+
+    def _keys_to_delete(self, plan: TablePlan) -> Iterator[Any]:
+        if plan.comparison is None:
+            return
+        if plan.deleted:
+            yield from (pk for _, pk in plan.comparison.extras())
+        yield from (pair.target_pk for pair in plan.comparison.pairs(CHANGED))
+
+    def _insert(self, plan: TablePlan) -> None:
+        table = plan.table
+        total = plan.count(CREATED) + plan.count(CHANGED)
+        if not total:
+            return
+        self._progress.start(f"load {table.label}", total)
+        writer = RowWriter(table, self.plan.using)
+        wanted = (row for row in self.plan.rows(table.label) if row.action in (CREATED, CHANGED))
+        for batch in batched(self._parameters(table, writer, wanted), BATCH_ROWS):
+            try:
+                with self.database.savepoint():
+                    self.database.insert(table.name, writer.columns, [parameters for _, parameters in batch])
+            except (IntegrityError, DataError, ValueError):
+                self._insert_one_by_one(table, writer, batch)
+            self._progress.advance(len(batch))
+        self._progress.finish()
+
+    def _parameters(
+        self, table: Table, writer: RowWriter, rows: Iterator[PlannedRow]
+    ) -> Iterator[tuple[PlannedRow, Row]]:
+        for row in rows:
+            try:
+                yield row, writer.row(row.record, row.pk, self.plan.references(table, row.record))
+            except ValueRefused as refused:
+                self._refuse(
+                    table,
+                    row,
+                    code="value_invalid",
+                    field=refused.field,
+                    expected=shown(refused.field, refused.value),
+                    message=f"the field does not take the value: {refused.reason}",
+                )
+
+    def _insert_one_by_one(self, table: Table, writer: RowWriter, batch: Sequence[tuple[PlannedRow, Row]]) -> None:
+        """Find the very rows of a batch that the database refuses, and say why."""
+        for row, parameters in batch:
+            try:
+                with self.database.savepoint():
+                    self.database.insert(table.name, writer.columns, [parameters])
+            except (IntegrityError, DataError, ValueError) as error:
+                self._explain(table, writer, row, parameters, error)
+
+    def _explain(
+        self, table: Table, writer: RowWriter, row: PlannedRow, parameters: Row, error: Exception
+    ) -> None:
+        values = dict(zip(writer.columns, parameters, strict=True))
+        for fields in unique_sets(table.model):
+            columns = {table.model._meta.get_field(name).column: name for name in fields}
+            if not columns.keys() <= values.keys():
+                continue
+            if other := self._row_with(table, {column: values[column] for column in columns}):
+                name = ", ".join(fields)
+                self._refuse(
+                    table,
+                    row,
+                    code="unique_taken",
+                    field=name,
+                    expected=shown(name, [row.record.fields.get(field, row.pk) for field in fields]),
+                    found=other,
+                    message=f"{name} must be unique and belongs to {table.label} {other}",
+                )
+                return
+        self._refuse(
+            table,
+            row,
+            code="row_refused",
+            message=f"the database refuses the row: {str(error).strip().splitlines()[0]}",
+        )
+
+    def _row_with(self, table: Table, values: dict[str, Any]) -> Key | None:
+        """Return the identity of the row that has these values, by column."""
+        if None in values.values():
+            return None
+        record = next(RowReader(table, self.plan.using).records_where(values), None)
+        return table.identity_of(record) if record else None
+
+    def _check_references(self) -> None:
+        """Find rows whose foreign keys lead nowhere, where the database would find only the first, or none."""
+        for plan in self.plan.tables.values():
+            if not plan.package_rows and not plan.before:
+                continue
+            for reference in plan.table.references:
+                field = reference.field
+                if not field.db_constraint:
+                    continue
+                dangling = self.database.dangling(
+                    plan.table.name,
+                    plan.table.key_fields[0].column,
+                    field.column,
+                    reference.to._meta.db_table,
+                    field.target_field.column,
+                )
+                for pk, value in dangling:
+                    self.findings.append(
+                        Finding(
+                            severity=Severity.ERROR,
+                            code="reference_dangling",
+                            model=plan.table.label,
+                            identity=[str(pk)],
+                            field=reference.name,
+                            expected=str(value),
+                            message=f"refers to a row of {reference.to._meta.label_lower} that would not exist",
+                        )
+                    )
+
+    def _refuse(self, table: Table, row: PlannedRow, **details: Any) -> None:
+        self.findings.append(
+            Finding(
+                severity=Severity.ERROR,
+                model=table.label,
+                identity=table.identity_of(row.record),
+                **details,
+            )
+        )

@@ -1,0 +1,154 @@
+"""The row by row comparison of a package with a database: what ``validate_restore`` does, and a restore before commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum, auto
+from itertools import islice
+from typing import Any
+
+from backups import conf
+from backups.records.comparison import (
+    CHANGED,
+    CREATED,
+    Comparison,
+    Pair,
+    Scratch,
+    are_equal_in_order,
+    differing_fields,
+)
+from backups.records.record import Key, Record, parse
+from backups.records.rows import KeyCache, RowReader
+from backups.records.table import Table
+from backups.reporting import Finding, Progress, Severity
+
+FINDINGS_PER_MODEL = 1000
+"""Differences named one by one; the rest is counted. A report of millions would help nobody."""
+REDACTED = "[redacted]"
+
+
+class Extras(Enum):
+    """What rows that the package does not have mean."""
+
+    DIFFER = auto()
+    MAY_STAY = auto()
+    APPENDED = auto()
+    """Newer rows of a table that only grows: noted, no difference."""
+
+
+class Prover:
+    """Compares tables of one database with what they should hold."""
+
+    def __init__(self, using: str, scratch: Scratch, progress: Progress) -> None:
+        self.using = using
+        self._scratch = scratch
+        self._progress = progress
+        self._keys = KeyCache(using)
+
+    def is_verbatim(self, table: Table, lines: Iterable[bytes], expected_pk: Callable[[Any], Any]) -> bool:
+        """Return whether the table holds exactly the rows of ``lines``, under the primary keys expected."""
+        records = self._counted(table, RowReader(table, self.using, self._keys).records())
+        return are_equal_in_order(lines, records, table, expected_pk)
+
+    def differences(self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras) -> list[Finding]:
+        """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say."""
+        reader = RowReader(table, self.using, self._keys)
+        comparison = Comparison(self._scratch, table)
+        comparison.fill(records(), self._counted(table, reader.records()))
+        missing = (_missing(table, pair) for pair in comparison.pairs(CREATED))
+        extra = _extras(table, comparison, extras)
+        different = _different(table, records(), reader, comparison)
+        findings: list[Finding] = []
+        for kind in (missing, different, extra):
+            findings += _capped(table, kind)
+        comparison.drop()
+        return findings
+
+    def _counted(self, table: Table, records: Iterable[Record]) -> Iterator[Record]:
+        self._progress.start(f"verify {table.label}")
+        for record in records:
+            self._progress.advance(1)
+            yield record
+        self._progress.finish()
+
+
+def shown(field: str, value: Any) -> Any:
+    """Return a value as a finding may show it."""
+    if value is not None and any(word in field.lower() for word in conf.read().sensitive):
+        return REDACTED
+    return value
+
+
+def records_of(lines: Iterable[bytes], label: str) -> Iterator[Record]:
+    return (parse(line, label) for line in lines)
+
+
+def _missing(table: Table, pair: Pair) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        code="row_missing",
+        model=table.label,
+        identity=pair.identity,
+        message="the row is in the package and not in the database",
+    )
+
+
+def _extras(table: Table, comparison: Comparison, extras: Extras) -> Iterator[Finding]:
+    if extras is Extras.DIFFER:
+        for identity, _ in comparison.extras():
+            yield Finding(
+                severity=Severity.ERROR,
+                code="row_extra",
+                model=table.label,
+                identity=identity,
+                message="the row is in the database and not in the package",
+            )
+    elif extras is Extras.APPENDED and (count := comparison.extra):
+        yield Finding(
+            severity=Severity.INFO,
+            code="rows_appended",
+            model=table.label,
+            found=count,
+            message=f"{count} rows were appended that the package does not have",
+        )
+
+
+def _different(
+    table: Table, records: Iterable[Record], reader: RowReader, comparison: Comparison
+) -> Iterator[Finding]:
+    """Fetch both sides of each row whose content differs, and name the fields."""
+    changed = comparison.pairs(CHANGED)
+    pair = next(changed, None)
+    for ordinal, expected in enumerate(records):
+        if pair is None:
+            return
+        if ordinal == pair.ordinal:
+            found = next(reader.records_with([pair.target_pk]))
+            for field, expected_value, found_value in differing_fields(expected, found, table):
+                yield _difference(table, pair.identity, field, expected_value, found_value)
+            pair = next(changed, None)
+
+
+def _difference(table: Table, identity: Key, field: str, expected: Any, found: Any) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        code="value_differs",
+        model=table.label,
+        identity=identity,
+        field=field,
+        expected=shown(field, expected),
+        found=shown(field, found),
+        message="the value is not the package's",
+    )
+
+
+def _capped(table: Table, findings: Iterator[Finding]) -> Iterator[Finding]:
+    yield from islice(findings, FINDINGS_PER_MODEL)
+    last = None
+    more = 0
+    for last in findings:  # noqa: B007: counted, and the last one tells what kind they are
+        more += 1
+    if last is not None:
+        yield Finding(
+            severity=last.severity, code=last.code, model=table.label, found=more, message=f"and {more} more like these"
+        )

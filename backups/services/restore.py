@@ -1,0 +1,220 @@
+"""Bringing a package back: plan, load, repair references, prove, commit; or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.db import IntegrityError
+
+from backups import databases
+from backups.errors import UsageError
+from backups.package.reader import PackageReader
+from backups.records.record import Record
+from backups.records.table import Table
+from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.services.catalogue import package_path
+from backups.services.create import take_safety_backup
+from backups.services.load import Loader
+from backups.services.operation import operation, require_migrated, step
+from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
+from backups.services.proof import Extras, Prover
+from backups.services.schema import require_same_schema
+from backups.services.stored import FileRestore, restore_config
+from backups.signals import restore_finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """``package`` is a path, a catalogue name or ``latest``.
+
+    ``config_to`` is a directory to put the package's configuration files in; without it they stay in the package.
+    """
+
+    package: str
+    using: str = "default"
+    mode: Mode = Mode.MERGE
+    on_missing: OnMissing = OnMissing.FAIL
+    dry_run: bool = False
+    safety_backup: bool = True
+    config_to: Path | None = None
+
+
+class _RolledBack(Exception):  # noqa: N818: leaves the transaction, and goes no further
+    pass
+
+
+def restore(options: RestoreOptions, progress: Progress | None = None) -> Report:
+    """Restore a package and prove it row by row before anything is committed.
+
+    The report's verdict says what happened: ``proved``, or ``rolled_back`` with the findings that stood in the way.
+    Raises ``PackageDamaged``, ``PackageUnsupported`` or ``TargetNotReady``, each before anything is written.
+    """
+    report = Report(operation="restore", database=options.using, package=options.package, options=_as_data(options))
+    progress = progress or NoProgress()
+    with package_path(options.package) as (path, name), operation(report):
+        report.package = name
+        require_migrated(options.using)
+        with PackageReader(path) as package:
+            with step(report, "check package"):
+                package.check(progress)
+            require_same_schema(package.manifest, options.using)
+            _Restore(report, options, package, progress).run()
+    restore_finished.send(Report, report=report, using=options.using)
+    return report
+
+
+def _as_data(options: RestoreOptions) -> dict[str, object]:
+    return {
+        "mode": str(options.mode),
+        "on_missing": str(options.on_missing),
+        "dry_run": options.dry_run,
+        "safety_backup": options.safety_backup,
+        "config_to": str(options.config_to) if options.config_to else None,
+    }
+
+
+class _Restore:
+    def __init__(self, report: Report, options: RestoreOptions, package: PackageReader, progress: Progress) -> None:
+        self.report = report
+        self.options = options
+        self.package = package
+        self.progress = progress
+        self.database = databases.of(options.using)
+        self.results: dict[str, ModelResult] = {}
+        self.files = FileRestore(package, report, progress)
+
+    def run(self) -> None:
+        tables = [apps.get_model(entry.label)._meta.db_table for entry in self.package.manifest.models]
+        try:
+            with self.database.exclusive(tables):
+                self._inside_transaction()
+        except _RolledBack:
+            self.files.discard()
+            return
+        except BaseException:
+            self.files.discard()
+            raise
+        finally:
+            ContentType.objects.clear_cache()
+        with step(self.report, "files"):
+            self.files.publish()
+        if self.options.config_to is not None:
+            restore_config(self.package, self.options.config_to)
+        self.report.verdict = Verdict.FAILED if self.report.has_errors else Verdict.PROVED
+
+    def _inside_transaction(self) -> None:
+        report, options = self.report, self.options
+        with step(report, "plan"):
+            plan = Plan(
+                self.package,
+                options.using,
+                mode=options.mode,
+                on_missing=options.on_missing,
+                progress=self.progress,
+            )
+            report.findings += plan.findings
+            report.models = [self._result(table) for table in plan.tables.values()]
+            self.files.plan()
+        try:
+            if options.dry_run:
+                report.verdict = Verdict.ROLLED_BACK if report.has_errors else Verdict.PLANNED
+                raise _RolledBack
+            self._stop_on_errors()
+            if plan.changes_anything:
+                self._change(plan)
+            with step(report, "verify"):
+                self._verify(plan)
+            self._stop_on_errors()
+            with step(report, "stage files"):
+                self.files.stage()
+        finally:
+            plan.close()
+
+    def _change(self, plan: Plan) -> None:
+        report = self.report
+        if self.options.safety_backup:
+            with step(report, "safety backup"):
+                report.safety_backup = take_safety_backup(self.options.using, self.progress)
+        with step(report, "load"):
+            loader = Loader(plan, self.progress)
+            loader.load()
+            report.findings += loader.findings
+        self._stop_on_errors()
+        try:
+            self.database.check_constraints()
+        except IntegrityError as error:
+            report.findings.append(
+                Finding(severity=Severity.ERROR, code="constraint_violated", message=str(error).strip())
+            )
+            self._stop_on_errors()
+
+    def _stop_on_errors(self) -> None:
+        if self.report.has_errors:
+            self.report.verdict = Verdict.ROLLED_BACK
+            for result in self.report.models:
+                result.after = result.before
+                result.proved = False
+            raise _RolledBack
+
+    def _result(self, plan: TablePlan) -> ModelResult:
+        result = ModelResult(
+            model=plan.table.label,
+            package=plan.package_rows,
+            before=plan.before,
+            created=plan.count(CREATED),
+            updated=plan.count(CHANGED),
+            unchanged=plan.count(UNCHANGED),
+            deleted=plan.deleted,
+        )
+        result.after = result.before + result.created - result.deleted
+        self.results[plan.table.label] = result
+        return result
+
+    def _verify(self, plan: Plan) -> None:
+        """Read back what was written and compare it with the package, record by record."""
+        prover = Prover(self.options.using, plan.scratch, self.progress)
+        for label, table_plan in plan.tables.items():
+            table, result = table_plan.table, self.results[label]
+            expected_rows = result.after
+            result.after = self.database.count(table.name)
+            if result.after != expected_rows:
+                self.report.findings.append(_wrong_count(table, expected_rows, result.after))
+            findings: Sequence[Finding] = ()
+            if not self._is_verbatim(prover, plan, table_plan):
+                findings = prover.differences(
+                    table,
+                    lambda label=label: (row.record for row in plan.rows(label) if row.action != SKIPPED),
+                    self._extras(plan, label),
+                )
+            self.report.findings += findings
+            result.proved = result.after == expected_rows and not any(
+                finding.severity is Severity.ERROR for finding in findings
+            )
+
+    def _is_verbatim(self, prover: Prover, plan: Plan, table_plan: TablePlan) -> bool:
+        label = table_plan.table.label
+        if not table_plan.is_verbatim:
+            return False
+        return prover.is_verbatim(
+            table_plan.table, self.package.lines(label), lambda pk: plan.target_key(label, pk)
+        )
+
+    def _extras(self, plan: Plan, label: str) -> Extras:
+        if label in plan.append_only:
+            return Extras.APPENDED
+        return Extras.MAY_STAY if self.options.mode is Mode.MERGE else Extras.DIFFER
+
+
+def _wrong_count(table: Table, expected: int, found: int) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        code="rows_miscounted",
+        model=table.label,
+        expected=expected,
+        found=found,
+        message="the table does not have the number of rows that it should have now",
+    )

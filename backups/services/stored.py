@@ -1,0 +1,202 @@
+"""The files and configuration of a package, and those of the live system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from django.apps import apps
+from django.core.exceptions import SuspiciousOperation
+from django.core.files.storage import Storage
+from django.db.models import Model
+
+from backups import databases, files
+from backups.errors import BackupError
+from backups.package.manifest import FileRecord
+from backups.package.reader import PackageReader
+from backups.package.writer import hash_stream
+from backups.records.comparison import Scratch
+from backups.records.rows import RowReader
+from backups.records.table import Table
+from backups.reporting import Finding, Progress, Report, Severity
+
+
+class FileNames:
+    """A set of stored files' names in order, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+        self._sql = self._scratch.connection
+        self._sql.execute("CREATE TABLE names (storage TEXT, name TEXT, PRIMARY KEY (storage, name)) WITHOUT ROWID")
+
+    def add(self, storage: str, name: str) -> None:
+        self._sql.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (storage, name))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._sql.execute("SELECT storage, name FROM names ORDER BY storage, name"))
+
+    def __len__(self) -> int:
+        count: int = self._sql.execute("SELECT COUNT(*) FROM names").fetchone()[0]
+        return count
+
+
+def referenced_files(models: Sequence[type[Model]], using: str) -> FileNames:
+    """Return the files that the rows of ``models`` name."""
+    names = FileNames()
+    for table in map(Table, models):
+        for field in table.file_fields:
+            column = table.columns_only(field)
+            for value in databases.of(using).distinct(table.name, field.column):
+                names.add(files.storage_alias(field), value)
+    return names
+
+
+class FileRestore:
+    """The files of a package on their way into the storages: planned, staged before the commit, published after it."""
+
+    def __init__(self, package: PackageReader, report: Report, progress: Progress) -> None:
+        self._package = package
+        self._report = report
+        self._progress = progress
+        self._storages = storages_of(package)
+        self._staged = files.StagedFiles()
+        self._to_write: list[FileRecord] = []
+
+    def plan(self) -> None:
+        """Find out which files are to be written, by hashing those that are there."""
+        result = self._report.files
+        total = self._package.manifest.files.bytes
+        self._progress.start("compare files", total, "bytes")
+        for record in self._package.files():
+            result.package += 1
+            if record.sha256 is None:
+                result.missing += 1
+                self._report.findings.append(_missing_in_package(record))
+                continue
+            result.bytes += record.size or 0
+            storage = storage_of(self._storages, record)
+            found = stored_hash(storage, record.name)
+            if found == record.sha256:
+                result.unchanged += 1
+            else:
+                self._to_write.append(record)
+                if found is None:
+                    result.created += 1
+                else:
+                    result.replaced += 1
+            self._progress.advance(record.size or 0)
+        self._progress.finish()
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self._to_write)
+
+    def stage(self) -> None:
+        """Write the contents beside their places."""
+        self._progress.start("stage files", sum(record.size or 0 for record in self._to_write), "bytes")
+        for record in self._to_write:
+            storage = storage_of(self._storages, record)
+            self._staged.add(storage, record.name, self._package.iter_file(str(record.sha256)))
+            self._progress.advance(record.size or 0)
+        self._progress.finish()
+
+    def publish(self) -> None:
+        """Move what is staged into its places and hash it again."""
+        self._staged.publish()
+        proved = True
+        for record in self._to_write:
+            found = stored_hash(storage_of(self._storages, record), record.name)
+            if found != record.sha256:
+                proved = False
+                self._report.findings.append(_file_differs(record, found))
+        self._report.files.proved = proved
+
+    def discard(self) -> None:
+        self._staged.discard()
+
+
+def compare_files(report: Report, package: PackageReader, progress: Progress) -> None:
+    """Compare every file of a package with the stored one."""
+    storages = storages_of(package)
+    result = report.files
+    progress.start("compare files", package.manifest.files.bytes, "bytes")
+    result.proved = True
+    for record in package.files():
+        result.package += 1
+        if record.sha256 is None:
+            result.missing += 1
+            report.findings.append(_missing_in_package(record))
+            continue
+        result.bytes += record.size or 0
+        found = stored_hash(storage_of(storages, record), record.name)
+        if found == record.sha256:
+            result.unchanged += 1
+        else:
+            result.proved = False
+            report.findings.append(_file_differs(record, found))
+        progress.advance(record.size or 0)
+    progress.finish()
+
+
+def storages_of(package: PackageReader) -> dict[str, Storage]:
+    return files.storages_of(apps.get_model(entry.label) for entry in package.manifest.models)
+
+
+def storage_of(storages: dict[str, Storage], record: FileRecord) -> Storage:
+    """Return the storage of a package's file. Raises ``BackupError`` where the code has no such storage."""
+    try:
+        return storages[record.storage]
+    except KeyError as error:
+        raise BackupError(
+            f"the file {record.name!r} belongs to storage {record.storage!r}, which no file field uses",
+            hint=f"the storages in use are {', '.join(sorted(storages)) or 'none'}",
+        ) from error
+
+
+def stored_hash(storage: Storage, name: str) -> str | None:
+    """Return the SHA-256 of a stored file, or None where there is none."""
+    try:
+        return hash_stream(files.read_chunks(storage, name))[2]
+    except FileNotFoundError:
+        return None
+    except SuspiciousOperation as error:
+        raise BackupError(f"the file name {name!r} leads out of its storage") from error
+
+
+def restore_config(package: PackageReader, directory: Path) -> None:
+    """Write the configuration files of a package below ``directory``, private to their owner; none is overwritten."""
+    for entry in package.manifest.config:
+        path = directory / entry.member.removeprefix("config/")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with path.open("xb", opener=_private) as file:
+                file.write(package.read_config(entry))
+        except FileExistsError as error:
+            raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files") from error
+
+
+def _private(path: str, flags: int) -> int:
+    import os
+
+    return os.open(path, flags, 0o600)
+
+
+def _missing_in_package(record: FileRecord) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        code="file_missing",
+        identity=[record.storage, record.name],
+        message="the file was missing already when the package was made",
+    )
+
+
+def _file_differs(record: FileRecord, found: str | None) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        code="file_missing" if found is None else "file_differs",
+        identity=[record.storage, record.name],
+        field="sha256",
+        expected=record.sha256,
+        found=found,
+        message="the storage does not have the file" if found is None else "the file is not the package's",
+    )
