@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import Any, ClassVar, Never, Self
 
 from django.db import models
 
-from core.natural_keys import Model, NaturalKeyModel, NaturalKeyQuerySet
+from core.natural_keys import Model, NaturalKeyManager, NaturalKeyModel
 
 
 class AppendOnlyError(Exception):
     """A row that is written once was to be changed or deleted."""
 
 
-class AppendOnlyQuerySet(NaturalKeyQuerySet[Model]):
+class AppendOnlyQuerySet(models.QuerySet[Model]):
     def update(self, **kwargs: Any) -> Never:
         raise AppendOnlyError(f"{self.model._meta.label} is append-only: its rows are never changed")
 
@@ -24,13 +24,15 @@ class AppendOnlyQuerySet(NaturalKeyQuerySet[Model]):
         raise AppendOnlyError(f"{self.model._meta.label} is append-only: its rows are never deleted")
 
 
-AppendOnlyManager = models.Manager.from_queryset(AppendOnlyQuerySet)
+class AppendOnlyManager(NaturalKeyManager[Model]):
+    def get_queryset(self) -> AppendOnlyQuerySet[Model]:
+        return AppendOnlyQuerySet(self.model, using=self._db)
 
 
 class AppendOnlyModel(NaturalKeyModel):
     """A model that refuses changes. Deserialisation, which saves raw rows, is not refused."""
 
-    objects = AppendOnlyManager()
+    objects: ClassVar[AppendOnlyManager[Self]] = AppendOnlyManager()
 
     class Meta:
         abstract = True

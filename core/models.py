@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC
+from typing import ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -20,7 +21,7 @@ class User(NaturalKeyModel, AbstractUser):
     job_title = models.CharField(max_length=100, blank=True)
     manager = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="reports")
 
-    objects = UserManager()
+    objects: ClassVar[UserManager[Self]] = UserManager()  # type: ignore[assignment]
 
     natural_key_fields = ("username",)
 

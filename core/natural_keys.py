@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, reduce
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from django.db import models
 
 Model = TypeVar("Model", bound=models.Model, covariant=True)
 
 
-class NaturalKeyQuerySet(models.QuerySet[Model]):
+class NaturalKeyManager(models.Manager[Model]):
+    """Looks rows up by their natural key. Django asks the default manager, so it has to be that one."""
+
     def get_by_natural_key(self, *values: Any) -> Model:
         """Return the row with these values, in the order of ``natural_key_fields``."""
         paths: Sequence[str] = self.model.natural_key_fields  # type: ignore[attr-defined]
         return self.get(**dict(zip(paths, values, strict=True)))
-
-
-NaturalKeyManager = models.Manager.from_queryset(NaturalKeyQuerySet)
 
 
 class NaturalKey:
@@ -53,7 +52,7 @@ class NaturalKeyModel(models.Model):
 
     natural_key_fields: ClassVar[tuple[str, ...]]
     natural_key = NaturalKey()
-    objects = NaturalKeyManager()
+    objects: ClassVar[NaturalKeyManager[Self]] = NaturalKeyManager()
 
     class Meta:
         abstract = True

@@ -95,6 +95,7 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     _options |= {"timeout": 20}
 
 AUTH_USER_MODEL = "core.User"
+AUTHENTICATION_BACKENDS = ["core.authentication.Backend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

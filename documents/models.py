@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models, router, transaction
@@ -50,7 +50,7 @@ class NumberSequence(NaturalKeyModel):
     year = models.PositiveSmallIntegerField()
     last = models.PositiveIntegerField(default=0)
 
-    objects = NumberSequenceManager()
+    objects: ClassVar[NumberSequenceManager] = NumberSequenceManager()
 
     natural_key_fields = ("document_type__code", "year")
 
@@ -141,7 +141,7 @@ class DocumentVersion(NaturalKeyModel):
         return f"{self.major}.{self.minor}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.file and not self.file._committed:
+        if self.file and not self.file._committed:  # type: ignore[attr-defined]
             self._measure()
         super().save(*args, **kwargs)
 

@@ -114,7 +114,7 @@ class WorkflowTransition(AppendOnlyModel):
     from_state = models.ForeignKey(WorkflowState, models.PROTECT, related_name="+")
     to_state = models.ForeignKey(WorkflowState, models.PROTECT, related_name="+")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="workflow_transitions")
-    actor_name = models.CharField(max_length=310, help_text="The signature's name as it was at the time.")
+    actor_name = models.CharField(max_length=301, help_text="The name as it was then.")
     time = models.DateTimeField(default=timezone.now, db_index=True)
     meaning = models.CharField(max_length=100, blank=True)
     comment = models.TextField(blank=True)
