@@ -124,7 +124,7 @@ class StagedFiles:
                 old.rename(path)
 
 
-class ContentStream(File):
+class ContentStream(File[bytes]):
     """A file made of chunks, for ``Storage.save``."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -135,9 +135,11 @@ class ContentStream(File):
         yield from self._chunks
 
 
-def delete(stored: Iterable[tuple[Storage, str]]) -> None:
-    """Delete stored files, and the directories that this leaves empty."""
+def delete(stored: Iterable[tuple[Storage, str]]) -> int:
+    """Delete stored files, and the directories that this leaves empty. Returns how many files there were."""
+    deleted = 0
     for storage, name in stored:
+        deleted += storage.exists(name)
         storage.delete(name)
         if isinstance(storage, FileSystemStorage):
             root = Path(storage.location)
@@ -145,6 +147,7 @@ def delete(stored: Iterable[tuple[Storage, str]]) -> None:
                 if parent == root or root not in parent.parents or any(parent.iterdir()):
                     break
                 parent.rmdir()
+    return deleted
 
 
 def _make_directories(storage: FileSystemStorage, directory: Path) -> None:

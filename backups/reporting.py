@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One observed problem or difference. ``code`` is stable; ``identity`` is the row's identity as a list of values."""
+    """One observed problem or difference. ``code`` is stable; ``identity`` is the row's, as a list of values."""
 
     severity: Severity
     code: str

@@ -1,4 +1,4 @@
-"""The same few operations on every engine. Each module holds one engine's; ``base`` does for any that Django supports."""
+"""The same few operations on every engine: a module for each, and ``base`` for any that Django supports."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 from django.core.management.color import no_style
@@ -34,7 +35,7 @@ class Database:
     """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self.connection = connection
+        self.connection: Any = connection  # the stubs know only what all backends have
 
     @property
     def name(self) -> str:
@@ -98,7 +99,8 @@ class Database:
     def _fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, parameters or None)
-            return cursor.fetchall()
+            rows: Sequence[Row] = cursor.fetchall()
+        return rows
 
     def count(self, table: str) -> int:
         """Count the rows of a table."""
@@ -107,6 +109,14 @@ class Database:
     def largest(self, table: str, column: str) -> int:
         """Return the largest value of an integer column, 0 where there is none."""
         return int(self._value(f"SELECT MAX({self._quote(column)}) FROM {self._quote(table)}") or 0)
+
+    def distinct(self, table: str, column: str) -> Iterator[str]:
+        """Yield the different texts in a column, empty ones left out."""
+        quoted = self._quote(column)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT DISTINCT {quoted} FROM {self._quote(table)} WHERE {quoted} <> ''")
+            while page := cursor.fetchmany():
+                yield from (value for (value,) in page)
 
     # Writing, inside a transaction
 
@@ -159,7 +169,8 @@ class Database:
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Open a savepoint, so that a refused batch can be taken back."""
-        return transaction.atomic(using=self.connection.alias)
+        savepoint: AbstractContextManager[None] = transaction.atomic(using=self.connection.alias)
+        return savepoint
 
     # One operation at a time
 
@@ -171,6 +182,10 @@ class Database:
         return nullcontext(True)
 
     # Scratch databases
+
+    def scratch_name(self, directory: Path, name: str) -> str:
+        """Return what a scratch database is called; ``directory`` is for engines that keep them in files."""
+        return name
 
     def create_database(self, name: str) -> None:
         """Create an empty database beside this one."""

@@ -69,7 +69,9 @@ class Database(base.Database):
                         if sequence:
                             # Never backwards: a key that was given away once may still be named in a log.
                             following = f"SELECT last_value + is_called::int FROM {sequence}"
-                            first = max(self._value(following), self.largest(model._meta.db_table, field.column) + 1)
+                            first = max(
+                                self._value(following), self.largest(model._meta.db_table, str(field.column)) + 1
+                            )
                             cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {first}")
 
     def check_constraints(self) -> None:

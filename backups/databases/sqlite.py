@@ -57,6 +57,9 @@ class Database(base.Database):
             else:
                 yield True
 
+    def scratch_name(self, directory: Path, name: str) -> str:
+        return str(directory / f"{name}.sqlite3")
+
     def create_database(self, name: str) -> None:
         Path(name).touch(mode=0o600, exist_ok=False)
 

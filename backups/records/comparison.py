@@ -68,7 +68,9 @@ class Comparison:
         """Take both sides in and match them by identity."""
         for name, records in ((self._package, package), (self._target, target)):
             with self._transaction():
-                self._sql.executemany(f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(records))
+                self._sql.executemany(
+                    f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(records)
+                )
             self._sql.execute(f"CREATE INDEX {name}_identity ON {name} (identity)")
             self._tell_apart(name)
         self._sql.execute(
@@ -80,12 +82,12 @@ class Comparison:
 
     def count(self, action: str) -> int:
         """Count the package's rows with this action."""
-        return self._value(f"SELECT COUNT(*) FROM {self._package} WHERE action = ?", action)
+        return int(self._value(f"SELECT COUNT(*) FROM {self._package} WHERE action = ?", action))
 
     @property
     def extra(self) -> int:
         """The rows of the database that the package does not have."""
-        return self._value(f"SELECT COUNT(*) FROM {self._target} t WHERE {self._is_extra}")
+        return int(self._value(f"SELECT COUNT(*) FROM {self._target} t WHERE {self._is_extra}"))
 
     def extras(self) -> Iterator[tuple[Key, Any]]:
         """Yield identity and primary key of the rows that the package does not have."""
@@ -124,12 +126,16 @@ class Comparison:
         taken = f"EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
         new = f"p.action = '{CREATED}'"
         self._sql.execute(f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken}")
-        rows = self._sql.execute(f"SELECT pk FROM {self._package} p WHERE {new} AND {taken} ORDER BY ordinal").fetchall()
+        rows = self._sql.execute(
+            f"SELECT pk FROM {self._package} p WHERE {new} AND {taken} ORDER BY ordinal"
+        ).fetchall()
         return (_from_cell(pk) for (pk,) in rows)
 
     def allocate(self, first: int) -> int:
         """Give the new rows that could not keep their primary keys new ones from ``first`` on; return the next free."""
-        numbered = f"SELECT ordinal, ROW_NUMBER() OVER (ORDER BY ordinal) AS n FROM {self._package} WHERE target_pk IS NULL"
+        numbered = (
+            f"SELECT ordinal, ROW_NUMBER() OVER (ORDER BY ordinal) AS n FROM {self._package} WHERE target_pk IS NULL"
+        )
         cursor = self._sql.execute(
             f"UPDATE {self._package} SET target_pk = ? + w.n - 1 FROM ({numbered}) w"
             f" WHERE w.ordinal = {self._package}.ordinal AND action = '{CREATED}'",

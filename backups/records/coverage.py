@@ -10,6 +10,7 @@ from django.db.models import Model
 
 from backups import conf
 from backups.errors import BackupError
+from backups.records.relations import related_model
 
 ALWAYS_EXCLUDED = {
     "sessions.session": "sessions belong to one running system",
@@ -22,6 +23,7 @@ class Excluded:
 
     model: type[Model]
     reason: str
+    has_table: bool
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,24 @@ def of_database(using: str) -> Coverage:
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor, include_views=True))
     excluded_by_setting = _excluded_by_setting()
-    models, excluded = [], []
+    models: list[type[Model]] = []
+    excluded: list[Excluded] = []
+
+    def exclude(model: type[Model], reason: str) -> None:
+        excluded.append(Excluded(model, reason, model._meta.db_table in tables))
+
     for model in _concrete_models():
         if not router.allow_migrate_model(using, model):
             continue
         label = model._meta.label_lower
         if model._meta.app_label == "backups":
-            excluded.append(Excluded(model, "reports and catalogue belong to one running system"))
+            exclude(model, "reports and catalogue belong to one running system")
         elif label in ALWAYS_EXCLUDED:
-            excluded.append(Excluded(model, ALWAYS_EXCLUDED[label]))
+            exclude(model, ALWAYS_EXCLUDED[label])
         elif label in excluded_by_setting:
-            excluded.append(Excluded(model, "BACKUPS['EXCLUDE']"))
+            exclude(model, "BACKUPS['EXCLUDE']")
         elif not model._meta.managed and model._meta.db_table not in tables:
-            excluded.append(Excluded(model, "unmanaged, and its table does not exist"))
+            exclude(model, "unmanaged, and its table does not exist")
         else:
             models.append(model)
     return Coverage(tuple(_parents_first(models)), tuple(excluded))
@@ -86,7 +93,7 @@ def _parents_first(models: list[type[Model]]) -> list[type[Model]]:
         visiting.add(model)
         for field in model._meta.local_concrete_fields:
             if field.remote_field is not None:
-                visit(field.related_model._meta.concrete_model)
+                visit(related_model(field))
         visiting.discard(model)
         ordered[model] = None
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import AutoField, Field, Model, UniqueConstraint
+from django.db.models import AutoField, Model, UniqueConstraint
 from django.db.models.fields import AutoFieldMixin
+
+from backups.records.relations import get_field, related_model, target_field
 
 DJANGO_NATURAL_KEYS = {
     "auth.group": ("name",),
@@ -82,7 +84,7 @@ def natural_key_fields(model: type[Model]) -> tuple[str, ...] | None:
     if known := DJANGO_NATURAL_KEYS.get(model._meta.label_lower):
         return known
     if issubclass(model, AbstractBaseUser) and model.natural_key is AbstractBaseUser.natural_key:
-        return (model.USERNAME_FIELD,)
+        return (str(cast("Any", model).USERNAME_FIELD),)
     return None
 
 
@@ -122,14 +124,14 @@ def unique_sets(model: type[Model]) -> Iterator[tuple[str, ...]]:
 def _expand(model: type[Model], name: str, above: frozenset[type[Model]]) -> tuple[Part, ...] | None:
     """Follow one field of a unique set to plain columns. None where it is null, inherited or turns in a circle."""
     try:
-        field: Field[Any, Any] = model._meta.get_field(name)
+        field = get_field(model, name)
     except FieldDoesNotExist:
         return None
     if field.null or field not in model._meta.local_concrete_fields:
         return None
-    if field.remote_field is None or field.target_field.name != field.related_model._meta.pk.name:
+    if field.remote_field is None or target_field(field).name != related_model(field)._meta.pk.name:
         return (Part((name,)),)
-    related = field.related_model._meta.concrete_model
+    related = related_model(field)
     if related in above:
         return None
     identity = next(_candidates(related, above))

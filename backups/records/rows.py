@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
@@ -13,9 +13,10 @@ from django.db.models import Model
 from backups import databases
 from backups.records.identity import Part, Rule
 from backups.records.record import Key, Record
+from backups.records.relations import final_field, get_field, related_model
 from backups.records.selection import Selection
-from backups.records.table import GenericReference, Reference, Table
-from backups.records.values import JSON_NULL, Encoder, decoder, encoder, final_field
+from backups.records.table import GenericReference, Table
+from backups.records.values import JSON_NULL, Encoder, decoder, encoder
 
 Row = Sequence[Any]
 CHUNK_ROWS = 2000
@@ -31,9 +32,7 @@ class RowReader:
         self.keys = keys or KeyCache(using)
         self._selection = Selection(table.model, self.database.connection)
         self._key_encoders = [encoder(final_field(field)) for field in table.key_fields]
-        self._columns = [
-            (field.name, self._selection.column((field.name,)), encoder(field)) for field in table.columns
-        ]
+        self._columns = [(field.name, self._selection.column((field.name,)), encoder(field)) for field in table.columns]
         self._references = [(reference, self._parts(reference.parts)) for reference in table.references]
         self._own_key = self._parts(table.identity.parts) if table.stores_key else []
 
@@ -55,13 +54,15 @@ class RowReader:
     def records_where(self, values: dict[str, Any]) -> Iterator[Record]:
         """Read the rows that have these query parameters in these columns."""
         columns = [f"t0.{self.database.connection.ops.quote_name(column)} = %s" for column in values]
-        yield from self._records(
-            self.database.select(self._selection, " AND ".join(columns), list(values.values()))
-        )
+        yield from self._records(self.database.select(self._selection, " AND ".join(columns), list(values.values())))
 
     def _parts(self, parts: Iterable[Part]) -> list[tuple[int, Encoder | None, type[Model] | None]]:
         return [
-            (self._selection.column(part.path), None if part.called else _encoder_at(self.table.model, part), part.called)
+            (
+                self._selection.column(part.path),
+                None if part.called else _encoder_at(self.table.model, part),
+                part.called,
+            )
             for part in parts
         ]
 
@@ -152,11 +153,11 @@ class KeyCache:
     def content_types(self) -> dict[Any, type[Model]]:
         """The models that the database's content types stand for; stale ones are left out."""
         rows = ContentType._base_manager.using(self.using).values_list("pk", "app_label", "model")
-        models = {}
+        models: dict[Any, type[Model]] = {}
         for pk, app_label, name in rows:
             content_type = ContentType(app_label=app_label, model=name)
             if model := content_type.model_class():
-                models[pk] = model._meta.concrete_model
+                models[pk] = cast("type[Model]", model._meta.concrete_model)
         return models
 
     def called(self, model: type[Model]) -> dict[Any, Key]:
@@ -169,7 +170,7 @@ class KeyCache:
             known.clear()
         if missing := keys - known.keys():
             for pk, instance in model._base_manager.using(self.using).in_bulk(list(missing)).items():
-                known[pk] = list(instance.natural_key())
+                known[pk] = list(cast("Any", instance).natural_key())
 
     def identities(self, model: type[Model], keys: set[Any]) -> dict[Any, Key]:
         """Return the identities of the rows that have these primary keys, by key as given; () for missing rows."""
@@ -193,9 +194,8 @@ class KeyCache:
 
 def _encoder_at(model: type[Model], part: Part) -> Encoder | None:
     for name in part.path[:-1]:
-        model = model._meta.get_field(name).related_model
-    name = part.path[-1]
-    return encoder(model._meta.pk if name == "pk" else model._meta.get_field(name))
+        model = related_model(get_field(model, name))
+    return encoder(get_field(model, part.path[-1]))
 
 
 class RowWriter:
@@ -233,7 +233,7 @@ class RowWriter:
         return row
 
 
-class ValueRefused(Exception):  # noqa: N818: says what happened to a value; it never leaves the engine
+class ValueRefused(Exception):
     """A record's value that its field does not take."""
 
     def __init__(self, field: str, value: Any, reason: str) -> None:

@@ -7,11 +7,13 @@ through the default manager's filters or build an instance for each row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, JSONField, Model
+from django.db.models import JSONField, Model
 from django.db.models.expressions import Col
+
+from backups.records.relations import AnyField, get_field, related_model, target_field
 
 Path = tuple[str, ...]
 Converter = Callable[[Any], Any]
@@ -71,38 +73,39 @@ class Selection:
                 row[index] = value
         return converted
 
-    def _resolve(self, path: Path) -> tuple[str, Field[Any, Any]]:
-        model, alias, done = self.model, "t0", ()
+    def _resolve(self, path: Path) -> tuple[str, AnyField]:
+        model, alias = self.model, "t0"
+        done: Path = ()
         for name in path[:-1]:
             alias, field, done = self._field(model, alias, done, name)
             done = (*done, name)
-            model = field.related_model._meta.concrete_model
+            model = related_model(field)
             alias = self._join(done, alias, field, model)
         alias, field, _ = self._field(model, alias, done, path[-1])
         return alias, field
 
-    def _field(self, model: type[Model], alias: str, done: Path, name: str) -> tuple[str, Field[Any, Any], Path]:
+    def _field(self, model: type[Model], alias: str, done: Path, name: str) -> tuple[str, AnyField, Path]:
         """Find a field, in the table of a multi-table parent where it is inherited."""
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        field = get_field(model, name)
         while field not in model._meta.local_concrete_fields:
-            link = model._meta.get_ancestor_link(field.model)
-            model = link.related_model._meta.concrete_model
+            link = cast("AnyField", model._meta.get_ancestor_link(field.model))
+            model = related_model(link)
             done = (*done, link.name)
             alias = self._join(done, alias, link, model)
         return alias, field, done
 
-    def _join(self, path: Path, alias: str, field: Field[Any, Any], model: type[Model]) -> str:
+    def _join(self, path: Path, alias: str, field: AnyField, model: type[Model]) -> str:
         if path not in self._joins:
             joined = f"t{len(self._joins) + 1}"
             table = self.connection.ops.quote_name(model._meta.db_table)
-            condition = f"{self._column_sql(joined, field.target_field)} = {self._column_sql(alias, field)}"
+            condition = f"{self._column_sql(joined, target_field(field))} = {self._column_sql(alias, field)}"
             self._joins[path] = joined, f"{table} {joined} ON {condition}"
         return self._joins[path][0]
 
-    def _column_sql(self, alias: str, field: Field[Any, Any]) -> str:
-        return f"{alias}.{self.connection.ops.quote_name(field.column)}"
+    def _column_sql(self, alias: str, field: AnyField) -> str:
+        return f"{alias}.{self.connection.ops.quote_name(str(field.column))}"
 
-    def _converters_of(self, alias: str, field: Field[Any, Any]) -> list[Converter]:
+    def _converters_of(self, alias: str, field: AnyField) -> list[Converter]:
         column = Col(alias, field)
         if isinstance(field, JSONField):
             return []  # read as text: see values.py
@@ -111,7 +114,7 @@ class Selection:
         return [_bind(converter, column, self.connection) for converter in converters]
 
 
-def primary_key_fields(model: type[Model]) -> Sequence[Field[Any, Any]]:
+def primary_key_fields(model: type[Model]) -> Sequence[AnyField]:
     """Return the one field of a primary key, or the several of a composite one."""
     return model._meta.pk_fields
 

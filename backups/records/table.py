@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
-from django.db.models import Field, FileField, Model
+from django.db.models import FileField, Model
 
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
+from backups.records.relations import AnyField, related_model, target_field
 from backups.records.selection import primary_key_fields
 
 ADMIN_LOG = "admin.logentry"
@@ -26,7 +27,7 @@ class Reference:
     which may be another one in another database.
     """
 
-    field: Field[Any, Any]
+    field: AnyField
     to: type[Model]
     parts: tuple[Part, ...]
     natural: bool
@@ -112,6 +113,8 @@ class Table:
         reference = next((reference for reference in self.references if reference.name == name), None)
         if reference is None or any(part.called for part in reference.parts):
             return None
+        if reference.renumbered and not reference.natural and tuple(rest) == (reference.to._meta.pk.name,):
+            return name, None  # the bare key itself
         paths = [part.path[1:] for part in reference.parts]
         return (name, paths.index(tuple(rest))) if tuple(rest) in paths else None
 
@@ -125,9 +128,9 @@ class Table:
         return value[index] if index < len(value) else None
 
 
-def _reference(field: Field[Any, Any]) -> Reference:
-    to = field.related_model._meta.concrete_model
-    renumbered = field.target_field.name == to._meta.pk.name
+def _reference(field: AnyField) -> Reference:
+    to = related_model(field)
+    renumbered = target_field(field).name == to._meta.pk.name
     natural = identity.natural_key_parts(to)
     parts = natural or ()
     if natural is None and renumbered:

@@ -17,9 +17,11 @@ from typing import Any
 
 import orjson
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, JSONField, Model, fields
+from django.db.models import JSONField, Model, fields
 from django.db.models.base import ModelState
 from django.utils.encoding import is_protected_type
+
+from backups.records.relations import AnyField, final_field
 
 JSON_NULL = object()
 """JSON null in a JSON column, apart from None, which is SQL NULL."""
@@ -54,14 +56,7 @@ class NonFinite(float):
     """NaN or an infinity. A type of its own, which orjson refuses, where it would write a plain one as null."""
 
 
-def final_field(field: Field[Any, Any]) -> Field[Any, Any]:
-    """Follow a foreign key, which may refer to another foreign key, to the field that holds the value."""
-    while field.remote_field is not None:
-        field = field.target_field
-    return field
-
-
-def encoder(field: Field[Any, Any]) -> Encoder | None:
+def encoder(field: AnyField) -> Encoder | None:
     """Return the encoder of a column, or None where the value already is what JSON holds."""
     field = final_field(field)
     kind = type(field)
@@ -72,7 +67,7 @@ def encoder(field: Field[Any, Any]) -> Encoder | None:
     return _STOCK_ENCODERS.get(kind) or _contract_encoder(field)
 
 
-def decoder(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> Decoder:
+def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
     """Return the decoder of a column for one database. It raises ``ValueError`` for a value that does not fit."""
     field = final_field(field)
     if isinstance(field, JSONField):
@@ -123,20 +118,20 @@ def _encode_binary(value: Any) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-_STOCK_ENCODERS: dict[type[Field[Any, Any]], Encoder | None] = {
+_STOCK_ENCODERS: dict[type[AnyField], Encoder | None] = {
     fields.BinaryField: _encode_binary,
     fields.DateTimeField: _encode_datetime,
     fields.DecimalField: str,
     fields.FloatField: _encode_float,
     fields.UUIDField: str,
 }
-_PLAIN_TYPES: dict[type[Field[Any, Any]], type] = {
+_PLAIN_TYPES: dict[type[AnyField], type] = {
     kind: bool if kind is fields.BooleanField else int if issubclass(kind, fields.IntegerField) else str
     for kind in _PLAIN
 }
 
 
-def _contract_encoder(field: Field[Any, Any]) -> Encoder:
+def _contract_encoder(field: AnyField) -> Encoder:
     """Call the field's own ``value_to_string`` on a bare instance, as Django's serialisers do on a whole one."""
     model: type[Model] = field.model
     instance = model.__new__(model)
@@ -160,4 +155,3 @@ def _encode_protected(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
-

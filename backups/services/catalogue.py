@@ -48,9 +48,7 @@ def stored_packages() -> list[StoredPackage]:
     for name in names:
         if match := NAME.fullmatch(name):
             created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
-            packages.append(
-                StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name))
-            )
+            packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
     return sorted(packages, key=lambda package: (package.created, package.name))
 
 

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-import django
-from django.db import connections, transaction
-from django.db.migrations.recorder import MigrationRecorder
+from django.core.files.storage import Storage
 from django.utils import timezone
 
 from backups import conf, databases, files, reports
 from backups.errors import BackupError, DifferencesFound
-from backups.package.manifest import (
-    ColumnEntry,
-    ExcludedEntry,
-    IdentityEntry,
-    Manifest,
-    ModelEntry,
-    ReferenceEntry,
-)
-from backups.package.reader import FileRecord, PackageReader
+from backups.package.manifest import ExcludedEntry, FileRecord, FilesEntry, Manifest, ModelEntry
+from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
-from backups.records.comparison import Scratch
-from backups.records.record import Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.services import schema
 from backups.services.catalogue import PackageFile, package_name
 from backups.services.operation import operation, require_migrated, step
+from backups.services.stored import FileNames
 from backups.signals import backup_created
 
 DIGEST_MODULUS = 2**256
@@ -69,6 +58,13 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     return report
 
 
+def take_safety_backup(using: str, progress: Progress, *, allow_missing_files: bool = True) -> str:
+    """Write a package of what an operation is about to destroy, inside its transaction; return the package's name."""
+    report = Report(operation="create", database=using)
+    options = CreateOptions(using=using, allow_missing_files=allow_missing_files)
+    return write_package(report, options, kind="safety", progress=progress)
+
+
 def write_package(report: Report, options: CreateOptions, *, kind: str, progress: Progress) -> str:
     """Write, check and publish a package; fill in ``report`` and return the package's name.
 
@@ -77,12 +73,12 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
     package = PackageFile(options.output)
     try:
         manifest = _Snapshot(report, options, kind, progress).write(package)
-        with step(report, "check"):
-            _check(package.path, manifest, progress)
-        report.package = package.publish(package_name(kind, manifest.created_at, manifest.id))
+        with step(report, "check"), PackageReader(package.path) as written:
+            written.check(progress)
+        report.package = package.publish(package_name(kind, manifest.created, manifest.id))
     finally:
         package.discard()
-    reports.add_to_catalogue(report, manifest, kind, options)
+    reports.add_to_catalogue(report, kind=kind, package_id=manifest.id, created=manifest.created, note=options.note)
     report.verdict = Verdict.PROVED
     return report.package
 
@@ -98,38 +94,40 @@ class _Snapshot:
         self.progress = progress
         self.database = databases.of(options.using)
         self.configuration = conf.read()
-        self.names = _FileNames()
+        self.names = FileNames()
 
     def write(self, package: PackageFile) -> Manifest:
+        """Write everything and return the manifest of the complete package."""
         writer = PackageWriter(package.file, level=self.configuration.compression_level)
         with step(self.report, "read rows"), self.database.snapshot():
             created = timezone.now()
             covered = coverage.of_database(self.using)
             keys = KeyCache(self.using)
-            models = [self._write_table(writer, Table(model), keys) for model in covered.models]
-            excluded = [
+            models = tuple(self._write_table(writer, Table(model), keys) for model in covered.models)
+            excluded = tuple(
                 ExcludedEntry(
                     label=one.model._meta.label_lower,
-                    rows=self._count(one.model._meta.db_table),
+                    rows=self.database.count(one.model._meta.db_table) if one.has_table else 0,
                     reason=one.reason,
                 )
                 for one in covered.excluded
-            ]
-            migrations = applied_migrations(self.using)
+            )
+            migrations = schema.applied_migrations(self.using)
         with step(self.report, "read files"):
-            file_summary = self._write_files(writer, files.storages_of(covered.models))
-        config = self._write_config(writer)
-        return writer.finish(
+            stored = self._write_files(writer, files.storages_of(covered.models))
+        manifest = Manifest.build(
             created=created.astimezone(UTC),
             kind=self.kind,
-            versions=versions(),
+            versions=schema.versions(),
             engine=self.database.engine,
             migrations=migrations,
             models=models,
             excluded=excluded,
-            files=file_summary,
-            config=config,
+            files=stored,
+            config=tuple(self._write_config(writer)),
         )
+        writer.finish(manifest)
+        return manifest
 
     def _write_table(self, writer: PackageWriter, table: Table, keys: KeyCache) -> ModelEntry:
         total = self.database.count(table.name)
@@ -154,49 +152,70 @@ class _Snapshot:
         self.report.models.append(
             ModelResult(model=table.label, package=total, before=total, after=total, unchanged=total)
         )
-        return model_entry(table, total, f"{digest % DIGEST_MODULUS:064x}", model.chunks)
+        return ModelEntry(
+            label=table.label,
+            table=table.name,
+            rows=total,
+            columns=schema.columns(table),
+            identity=schema.identity(table),
+            references=schema.references(table),
+            digest=f"{digest % DIGEST_MODULUS:064x}",
+            chunks=tuple(model.chunks),
+        )
 
-    def _write_files(self, writer: PackageWriter, storages: dict[str, Any]) -> Any:
+    def _write_files(self, writer: PackageWriter, storages: dict[str, Storage]) -> FilesEntry:
+        """Write every file that a row names, each content once, and the list of the names."""
         result = self.report.files
         missing: list[FileRecord] = []
 
-        def entries() -> Iterator[FileRecord]:
+        def records() -> Iterator[FileRecord]:
             for alias, name in self.names:
+                record = self._write_file(writer, storages[alias], alias, name)
                 result.package += 1
-                storage = storages[alias]
-                try:
-                    size, crc32, sha256 = hash_stream(files.read_chunks(storage, name))
-                    writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
-                except FileNotFoundError:
-                    missing.append(FileRecord(storage=alias, name=name, size=None, sha256=None))
-                    yield missing[-1]
-                    continue
-                except OSError as error:
-                    raise BackupError(f"the file {name!r} in storage {alias!r} cannot be read: {error}") from error
-                result.bytes += size
-                self.progress.advance(size)
-                yield FileRecord(storage=alias, name=name, size=size, sha256=sha256)
+                result.bytes += record.size or 0
+                self.progress.advance(record.size or 0)
+                if record.sha256 is None:
+                    missing.append(record)
+                yield record
 
-        self.progress.start("read files", None, "bytes")
-        listed = list_of_files = writer.write_file_index(entries())
+        self.progress.start("read files", unit="bytes")
+        index = writer.write_file_index(records())
         self.progress.finish()
         result.missing = len(missing)
-        severity = Severity.WARNING if self.options.allow_missing_files else Severity.ERROR
+        result.proved = True
+        self._report_missing(missing)
+        return FilesEntry(count=result.package, missing=len(missing), bytes=result.bytes, index=index)
+
+    def _write_file(self, writer: PackageWriter, storage: Storage, alias: str, name: str) -> FileRecord:
+        """Read a file twice: its hash is its name in the package, and the second reading proves that it held still."""
+        try:
+            size, crc32, sha256 = hash_stream(files.read_chunks(storage, name))
+            writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
+        except FileNotFoundError:
+            return FileRecord(storage=alias, name=name, size=None, sha256=None)
+        except OSError as error:
+            raise BackupError(
+                f"the file {name!r} in storage {alias!r} cannot be read: {error}",
+                hint="a package without it would not be a backup; mend the storage and try again",
+            ) from error
+        return FileRecord(storage=alias, name=name, size=size, sha256=sha256)
+
+    def _report_missing(self, missing: Sequence[FileRecord]) -> None:
+        allowed = self.options.allow_missing_files
         self.report.findings += [
             Finding(
-                severity=severity,
+                severity=Severity.WARNING if allowed else Severity.ERROR,
                 code="file_missing",
                 identity=[record.storage, record.name],
                 message="a row names this file, and the storage does not have it",
             )
             for record in missing
         ]
-        if missing and not self.options.allow_missing_files:
+        if missing and not allowed:
             raise DifferencesFound(
                 f"{len(missing)} files that rows name do not exist, the first is {missing[0].name!r}",
-                hint="bring them back, or use --allow-missing-files for a package that says they are missing",
+                hint="bring them back, or use --allow-missing-files for a package that says which are missing",
             )
-        return list_of_files or listed
 
     def _write_config(self, writer: PackageWriter) -> list[Any]:
         entries = []
@@ -214,8 +233,3 @@ class _Snapshot:
                     )
                 )
         return entries
-
-    def _count(self, table: str) -> int:
-        with self.database.connection.cursor() as cursor:
-            tables = self.database.connection.introspection.table_names(cursor)
-        return self.database.count(table) if table in tables else 0

@@ -15,7 +15,7 @@ from backups.records.rows import RowReader, RowWriter, ValueRefused
 from backups.records.table import Table
 from backups.records.values import decoder
 from backups.reporting import Finding, Progress, Severity
-from backups.services.plan import CHANGED, CREATED, Mode, Plan, PlannedRow, TablePlan
+from backups.services.plan import CHANGED, CREATED, Plan, PlannedRow, TablePlan
 from backups.services.proof import shown
 
 BATCH_ROWS = 2000
@@ -109,9 +109,7 @@ class Loader:
             except (IntegrityError, DataError, ValueError) as error:
                 self._explain(table, writer, row, parameters, error)
 
-    def _explain(
-        self, table: Table, writer: RowWriter, row: PlannedRow, parameters: Row, error: Exception
-    ) -> None:
+    def _explain(self, table: Table, writer: RowWriter, row: PlannedRow, parameters: Row, error: Exception) -> None:
         values = dict(zip(writer.columns, parameters, strict=True))
         for fields in unique_sets(table.model):
             columns = {table.model._meta.get_field(name).column: name for name in fields}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from django.apps import apps
 from django.db.models import Model
@@ -178,9 +178,7 @@ class Plan:
         self._progress.start(f"compare {table.label}", plan.package_rows + plan.before)
         comparison = plan.comparison = Comparison(self.scratch, table)
         reader = RowReader(table, self.using, self._keys)
-        comparison.fill(
-            _counted(self.records(table.label), self._progress), _counted(reader.records(), self._progress)
-        )
+        comparison.fill(_counted(self.records(table.label), self._progress), _counted(reader.records(), self._progress))
         self._progress.finish()
         extras_stay = self.mode is Mode.MERGE or table.label in self.append_only
         plan.deleted = 0 if extras_stay else comparison.extra
@@ -276,8 +274,7 @@ class Plan:
         plan = self.tables[label]
         if plan.comparison is None:
             self._compare(plan)
-        assert plan.comparison is not None  # noqa: S101: set by _compare
-        return plan.comparison
+        return cast("Comparison", plan.comparison)
 
     def _outside_key(self, reference: Reference, record: Record) -> Any:
         """Find the row of the target that a reference means, by identity; by primary key where that is the identity."""

@@ -1,4 +1,4 @@
-"""The row by row comparison of a package with a database: what ``validate_restore`` does, and a restore before commit."""
+"""The row by row comparison of a package with a database: all of a validation, and a restore's last step."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def _extras(table: Table, comparison: Comparison, extras: Extras) -> Iterator[Fi
         )
 
 
-def _different(
-    table: Table, records: Iterable[Record], reader: RowReader, comparison: Comparison
-) -> Iterator[Finding]:
+def _different(table: Table, records: Iterable[Record], reader: RowReader, comparison: Comparison) -> Iterator[Finding]:
     """Fetch both sides of each row whose content differs, and name the fields."""
     changed = comparison.pairs(CHANGED)
     pair = next(changed, None)
@@ -144,11 +142,13 @@ def _difference(table: Table, identity: Key, field: str, expected: Any, found: A
 
 def _capped(table: Table, findings: Iterator[Finding]) -> Iterator[Finding]:
     yield from islice(findings, FINDINGS_PER_MODEL)
-    last = None
-    more = 0
-    for last in findings:  # noqa: B007: counted, and the last one tells what kind they are
-        more += 1
-    if last is not None:
+    first = next(findings, None)
+    if first is not None:
+        more = 1 + sum(1 for _ in findings)
         yield Finding(
-            severity=last.severity, code=last.code, model=table.label, found=more, message=f"and {more} more like these"
+            severity=first.severity,
+            code=first.code,
+            model=table.label,
+            found=more,
+            message=f"and {more} more like these",
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.sql import emit_post_migrate_signal
+from django.db.models import Model
 
 from backups import databases, files
 from backups.records import coverage
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Verdict
-from backups.services.create import CreateOptions, write_package
+from backups.services.create import take_safety_backup
 from backups.services.operation import operation, require_migrated, step
 from backups.services.stored import referenced_files
 from backups.signals import system_reinitialised
@@ -23,6 +25,7 @@ class ReinitOptions:
     using: str = "default"
     safety_backup: bool = True
     allow_missing_files: bool = False
+    dry_run: bool = False
 
 
 def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> Report:
@@ -32,32 +35,69 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
     checked first. Files that no row names are in no backup, and stay.
     """
     using = options.using
-    report = Report(operation="reinit", database=using, options={"safety_backup": options.safety_backup})
+    report = Report(operation="reinit", database=using, options=_as_data(options))
     with operation(report):
         require_migrated(using)
         models = coverage.of_database(using).models
-        database = databases.of(using)
-        tables = [model._meta.db_table for model in models]
-        with database.exclusive(tables):
-            report.models = [
-                ModelResult(model=model._meta.label_lower, before=database.count(model._meta.db_table))
-                for model in models
-            ]
-            stored = referenced_files(models, using)
-            if options.safety_backup:
-                _take_safety_backup(report, options, progress or NoProgress())
-            with step(report, "empty"):
-                database.empty(tables)
-                ContentType.objects.clear_cache()
-            with step(report, "baseline"):
-                emit_post_migrate_signal(verbosity=0, interactive=False, db=using)
-                database.check_constraints()
-            for result in report.models:
-                _count_baseline(result, database.count(models_by_label(models, result.model)))
-        ContentType.objects.clear_cache()
-        with step(report, "files"):
+        report.models = _counted(models, using)
+        stored = referenced_files(models, using)
+        if options.dry_run:
             report.files.deleted = len(stored)
-            files.delete(stored)
+            report.verdict = Verdict.DIFFERENCES
+            return report
+        _empty(report, models, options, progress or NoProgress())
+        with step(report, "files"):
+            storages = files.storages_of(models)
+            report.files.deleted = files.delete((storages[alias], name) for alias, name in stored)
+            report.files.proved = True
         report.verdict = Verdict.PROVED
     system_reinitialised.send(Report, report=report, using=using)
     return report
+
+
+def describe_loss(using: str, consequence: str) -> str:
+    """Name the database and count what it holds, for the operator to read before a confirmation."""
+    models = coverage.of_database(using).models
+    counts = _counted(models, using)
+    rows = sum(result.before for result in counts)
+    largest = sorted((result for result in counts if result.before), key=lambda result: -result.before)[:8]
+    name, stored = databases.of(using).name, len(referenced_files(models, using))
+    return "\n".join(
+        [
+            f"Database {name!r} ({using}) holds {rows} rows and names {stored} files: {consequence}.",
+            *(f"  {result.before:>10}  {result.model}" for result in largest),
+        ]
+    )
+
+
+def _as_data(options: ReinitOptions) -> dict[str, object]:
+    return {"safety_backup": options.safety_backup, "dry_run": options.dry_run}
+
+
+def _counted(models: Sequence[type[Model]], using: str) -> list[ModelResult]:
+    database = databases.of(using)
+    return [ModelResult(model=model._meta.label_lower, before=database.count(model._meta.db_table)) for model in models]
+
+
+def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions, progress: Progress) -> None:
+    using = options.using
+    database = databases.of(using)
+    tables = [model._meta.db_table for model in models]
+    with database.exclusive(tables):
+        report.models = _counted(models, using)  # again: nobody else writes from here on
+        if options.safety_backup:
+            with step(report, "safety backup"):
+                report.package = take_safety_backup(using, progress, allow_missing_files=options.allow_missing_files)
+        with step(report, "empty"):
+            database.empty(tables)
+        try:
+            with step(report, "baseline"):
+                ContentType.objects.clear_cache()
+                emit_post_migrate_signal(verbosity=0, interactive=False, db=using)
+                database.check_constraints()
+        finally:
+            ContentType.objects.clear_cache()  # what it has cached may be rolled back
+        for model, result in zip(models, report.models, strict=True):
+            result.after = result.created = database.count(model._meta.db_table)
+            result.deleted = result.before
+            result.proved = True

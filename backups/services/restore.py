@@ -11,9 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError
 
 from backups import databases
-from backups.errors import UsageError
 from backups.package.reader import PackageReader
-from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import package_path
@@ -43,8 +41,8 @@ class RestoreOptions:
     config_to: Path | None = None
 
 
-class _RolledBack(Exception):  # noqa: N818: leaves the transaction, and goes no further
-    pass
+class _RolledBack(Exception):
+    """Leaves the transaction, and goes no further."""
 
 
 def restore(options: RestoreOptions, progress: Progress | None = None) -> Report:
@@ -199,9 +197,7 @@ class _Restore:
         label = table_plan.table.label
         if not table_plan.is_verbatim:
             return False
-        return prover.is_verbatim(
-            table_plan.table, self.package.lines(label), lambda pk: plan.target_key(label, pk)
-        )
+        return prover.is_verbatim(table_plan.table, self.package.lines(label), lambda pk: plan.target_key(label, pk))
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

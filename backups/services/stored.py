@@ -16,7 +16,6 @@ from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
 from backups.records.comparison import Scratch
-from backups.records.rows import RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, Progress, Report, Severity
 
@@ -45,7 +44,6 @@ def referenced_files(models: Sequence[type[Model]], using: str) -> FileNames:
     names = FileNames()
     for table in map(Table, models):
         for field in table.file_fields:
-            column = table.columns_only(field)
             for value in databases.of(using).distinct(table.name, field.column):
                 names.add(files.storage_alias(field), value)
     return names

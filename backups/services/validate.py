@@ -73,7 +73,9 @@ def _compare_rows(report: Report, package: PackageReader, options: ValidateOptio
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
         if entry.label in append_only:
             extras = Extras.APPENDED
-        findings = prover.differences(table, lambda entry=entry: records_of(package.lines(entry.label), entry.label), extras)
+        findings = prover.differences(
+            table, lambda entry=entry: records_of(package.lines(entry.label), entry.label), extras
+        )
         report.findings += findings
         result.proved = not any(finding.severity is Severity.ERROR for finding in findings)
     scratch.close()

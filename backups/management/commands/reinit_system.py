@@ -1,0 +1,37 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from backups.management.operate import OperationCommand, failures_as_exit_codes
+from backups.services.reinit import ReinitOptions, describe_loss, reinit_system
+
+
+class Command(OperationCommand):
+    help = "Take a safety backup, empty every covered table and its files, and rebuild the baseline."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--dry-run", action="store_true", help="print what would be lost and change nothing")
+        parser.add_argument(
+            "--no-safety-backup",
+            action="store_false",
+            dest="safety_backup",
+            help="do not back up what is there first",
+        )
+        parser.add_argument(
+            "--allow-missing-files",
+            action="store_true",
+            help="take the safety backup although rows name files that do not exist",
+        )
+        self.add_no_input(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted = ReinitOptions(
+            using=options["database"],
+            safety_backup=options["safety_backup"],
+            allow_missing_files=options["allow_missing_files"],
+            dry_run=options["dry_run"],
+        )
+        with failures_as_exit_codes():
+            if not wanted.dry_run:
+                self.confirm(options, describe_loss(wanted.using, "all of it will be deleted"), "delete")
+        self.operate(options, lambda progress: reinit_system(wanted, progress))

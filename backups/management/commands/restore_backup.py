@@ -1,0 +1,55 @@
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from backups.management.operate import OperationCommand, failures_as_exit_codes
+from backups.services.plan import Mode, OnMissing
+from backups.services.reinit import describe_loss
+from backups.services.restore import RestoreOptions, restore
+
+
+class Command(OperationCommand):
+    help = "Restore a package, prove it row by row, and commit; or change nothing and say what stood in the way."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
+        parser.add_argument(
+            "--mode",
+            choices=[str(mode) for mode in Mode],
+            default=str(Mode.MERGE),
+            help="merge: other rows stay; replace: afterwards the tables hold exactly the package's rows",
+        )
+        parser.add_argument(
+            "--on-missing",
+            choices=[str(policy) for policy in OnMissing],
+            default=str(OnMissing.FAIL),
+            help="what to do with a reference to something that is neither in the package nor in the database",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+        parser.add_argument(
+            "--no-safety-backup",
+            action="store_false",
+            dest="safety_backup",
+            help="do not back up what is there first",
+        )
+        parser.add_argument(
+            "--config-to", type=Path, metavar="DIRECTORY", help="put the package's configuration files there"
+        )
+        self.add_no_input(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted = RestoreOptions(
+            package=options["package"],
+            using=options["database"],
+            mode=Mode(options["mode"]),
+            on_missing=OnMissing(options["on_missing"]),
+            dry_run=options["dry_run"],
+            safety_backup=options["safety_backup"],
+            config_to=options["config_to"],
+        )
+        with failures_as_exit_codes():
+            if wanted.mode is Mode.REPLACE and not wanted.dry_run:
+                warning = describe_loss(wanted.using, "rows that the package does not have will be deleted")
+                self.confirm(options, warning, "replace")
+        self.operate(options, lambda progress: restore(wanted, progress))

@@ -1,0 +1,22 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from backups.management.operate import OperationCommand
+from backups.services.validate import ValidateOptions, validate_restore
+
+
+class Command(OperationCommand):
+    help = "Compare every row, value, relation and file of a package with the live system. Changes nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
+        parser.add_argument(
+            "--allow-extra", action="store_true", help="rows that the package does not have are no difference"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted = ValidateOptions(
+            package=options["package"], using=options["database"], allow_extra=options["allow_extra"]
+        )
+        self.operate(options, lambda progress: validate_restore(wanted, progress))

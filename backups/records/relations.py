@@ -1,0 +1,32 @@
+"""What a foreign key refers to, with the types that Django's stubs leave open."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.db.models import Field, ForeignKey, Model
+
+AnyField = Field[Any, Any]
+
+
+def related_model(field: AnyField) -> type[Model]:
+    """Return the concrete model that a foreign key or one-to-one refers to."""
+    related = cast("type[Model]", field.related_model)
+    return cast("type[Model]", related._meta.concrete_model)
+
+
+def target_field(field: AnyField) -> AnyField:
+    """Return the field of the related model whose value a foreign key holds."""
+    return cast("ForeignKey[Any, Any]", field).target_field
+
+
+def final_field(field: AnyField) -> AnyField:
+    """Follow a foreign key, which may refer to another foreign key, to the field that holds the value."""
+    while field.remote_field is not None:
+        field = target_field(field)
+    return field
+
+
+def get_field(model: type[Model], name: str) -> AnyField:
+    """Return a model's field by name; ``pk`` names the primary key."""
+    return cast("AnyField", model._meta.pk if name == "pk" else model._meta.get_field(name))

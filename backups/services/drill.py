@@ -1,0 +1,96 @@
+"""Rehearsing a recovery in a scratch system, without touching the live one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.management import call_command
+
+from backups import conf, reports
+from backups.errors import UsageError
+from backups.reporting import NoProgress, Progress, Report, Verdict
+from backups.services.catalogue import LATEST, package_path
+from backups.services.create import CreateOptions, create_backup
+from backups.services.operation import step
+from backups.services.reinit import ReinitOptions, reinit_system
+from backups.services.restore import RestoreOptions, restore
+from backups.services.sandbox import sandbox
+from backups.services.validate import ValidateOptions, validate_restore
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrillOptions:
+    """``package`` is a path, a catalogue name or ``latest``; with ``demo``, the drill makes its own."""
+
+    package: str = LATEST
+    using: str = "default"
+    demo: bool = False
+
+
+def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> Report:
+    """Restore a package into a scratch database on the same engine, prove it, and drop the scratch database.
+
+    With ``demo`` the whole story is played there from nothing: seed, back up, re-initialise, restore, validate.
+    The report is kept in the live database, where that has the tables for it.
+    """
+    report = Report(operation="drill", database=options.using, options={"demo": options.demo})
+    progress = progress or NoProgress()
+    begun = time.monotonic()
+    try:
+        if options.demo:
+            _play_demo(report, options, progress)
+        else:
+            with package_path(options.package) as (path, name):
+                report.package = name
+                _rehearse(report, options, path, progress)
+    except BaseException as error:
+        report.verdict = Verdict.FAILED
+        report.error = str(error) or type(error).__name__
+        raise
+    finally:
+        report.seconds = time.monotonic() - begun
+        reports.keep(report, options.using)
+    return report
+
+
+def _rehearse(report: Report, options: DrillOptions, package: Path, progress: Progress) -> None:
+    with ExitStack() as stack:
+        with step(report, "create scratch system"):
+            stack.enter_context(sandbox(options.using))
+        _restore_and_validate(report, options, str(package), progress)
+        with step(report, "drop scratch system"):
+            stack.close()
+
+
+def _play_demo(report: Report, options: DrillOptions, progress: Progress) -> None:
+    command = conf.read().demo_command
+    if not command:
+        raise UsageError("no demo data", hint="name a command that makes some in BACKUPS['DEMO_COMMAND']")
+    with ExitStack() as stack:
+        with step(report, "create scratch system"):
+            stack.enter_context(sandbox(options.using))
+        with step(report, "seed"):
+            call_command(command, database=options.using, verbosity=0)
+        with step(report, "back up"):
+            report.package = create_backup(CreateOptions(using=options.using), progress).package
+        with step(report, "re-initialise"):
+            reinit_system(ReinitOptions(using=options.using), progress)
+        _restore_and_validate(report, options, report.package, progress)
+        with step(report, "drop scratch system"):
+            stack.close()
+
+
+def _restore_and_validate(report: Report, options: DrillOptions, package: str, progress: Progress) -> None:
+    with step(report, "restore"):
+        restored = restore(RestoreOptions(package=package, using=options.using, safety_backup=False), progress)
+    report.models, report.files = restored.models, restored.files
+    report.findings += restored.findings
+    report.verdict = restored.verdict
+    if restored.verdict is Verdict.PROVED:
+        with step(report, "validate"):
+            validated = validate_restore(ValidateOptions(package=package, using=options.using), progress)
+        report.findings += [finding for finding in validated.findings if finding not in report.findings]
+        report.verdict = validated.verdict

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.systems import ENGINES, Engine, System, Unreachable
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: object) -> Iterator[Callable[[str], Engine]]:
+    """Give an engine by name. One that cannot be reached skips the test, or is an error where CI is set."""
+    made: dict[str, Engine | Unreachable] = {}
+
+    def engine(name: str) -> Engine:
+        if name not in made:
+            try:
+                made[name] = Engine(name, tmp_path_factory.mktemp(name))
+            except Unreachable as error:
+                made[name] = error
+        found = made[name]
+        if isinstance(found, Unreachable):
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"engine not reachable: {found}")
+            pytest.skip(f"ENGINE NOT REACHABLE: {found}")
+        return found
+
+    with django_db_blocker.unblock():
+        yield engine
+        for one in made.values():
+            if isinstance(one, Engine):
+                one.close()
+
+
+@pytest.fixture
+def new_system(
+    engines: Callable[[str], Engine], tmp_path: Path, django_db_blocker: object
+) -> Iterator[Callable[[str], System]]:
+    """Make systems on engines by name. Each is migrated, holds the baseline, and is gone after the test."""
+    with django_db_blocker.unblock(), ExitStack() as stack:
+        count = 0
+
+        def system(name: str) -> System:
+            nonlocal count
+            count += 1
+            engine = engines(name)
+            configuration = engine.fresh()
+            stack.callback(engine.drop, configuration["NAME"])
+            return System(name, configuration, tmp_path / f"system-{count}")
+
+        yield system
+
+
+@pytest.fixture(params=ENGINES)
+def system(request: pytest.FixtureRequest, new_system: Callable[[str], System]) -> Iterator[System]:
+    """A system on each engine in turn, active during the test."""
+    with new_system(request.param).active() as active:
+        yield active

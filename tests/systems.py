@@ -1,0 +1,174 @@
+"""Whole systems for tests: a migrated database on each engine, with storages of its own, as the alias ``default``."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connections
+from django.test import override_settings
+
+ENGINES = ("sqlite", "postgresql", "mariadb")
+URLS = {
+    "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgres://postgres@127.0.0.1:5432/test"),
+    "mariadb": os.environ.get("TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/test"),
+}
+
+
+class Unreachable(Exception):
+    """An engine that this machine does not have, or whose driver is not installed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Engine:
+    """One engine with a migrated database that is made once, and handed out empty again and again."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.directory = directory
+        self._made: list[str] = []
+        self._templates: dict[str, dict[str, Any]] = {}
+        if name == "sqlite":
+            self._base = dj_database_url.parse("sqlite:////nonexistent")
+            return
+        self._base = dj_database_url.parse(URLS[name])
+        try:
+            with _connected(self._base), connections["default"].cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Exception as error:
+            raise Unreachable(f"{name} at {URLS[name]}: {error}") from error
+
+    def fresh(self) -> dict[str, Any]:
+        """Return the configuration of a migrated database that nobody else uses."""
+        template = self._template()
+        copy = self._configuration()
+        if self.name == "sqlite":
+            shutil.copyfile(template["NAME"], copy["NAME"])
+        elif self.name == "postgresql":
+            self._administer(f'CREATE DATABASE "{copy["NAME"]}" TEMPLATE "{template["NAME"]}"')
+        else:
+            self._administer(f"CREATE DATABASE `{copy['NAME']}` CHARACTER SET utf8mb4")
+            self._copy_tables(template["NAME"], copy["NAME"])
+        self._made.append(copy["NAME"])
+        return copy
+
+    def drop(self, name: str) -> None:
+        if self.name == "sqlite":
+            for path in Path(name).parent.glob(f"{Path(name).name}*"):
+                path.unlink()
+        elif self.name == "postgresql":
+            self._administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        else:
+            self._administer(f"DROP DATABASE IF EXISTS `{name}`")
+
+    def close(self) -> None:
+        for name in self._made:
+            self.drop(name)
+
+    def _template(self) -> dict[str, Any]:
+        key = "core"
+        if key not in self._templates:
+            template = self._configuration()
+            if self.name == "postgresql":
+                self._administer(f'CREATE DATABASE "{template["NAME"]}"')
+            elif self.name == "mariadb":
+                self._administer(f"CREATE DATABASE `{template['NAME']}` CHARACTER SET utf8mb4")
+            self._made.append(template["NAME"])
+            with _connected(template):
+                call_command("migrate", verbosity=0)
+            self._templates[key] = template
+        return self._templates[key]
+
+    def _configuration(self) -> dict[str, Any]:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        return {**self._base, "NAME": str(self.directory / f"{name}.sqlite3") if self.name == "sqlite" else name}
+
+    def _administer(self, sql: str) -> None:
+        with _connected(self._base), connections["default"].cursor() as cursor:
+            cursor.execute(sql)
+
+    def _copy_tables(self, source: str, target: str) -> None:
+        with _connected({**self._base, "NAME": target}), connections["default"].cursor() as cursor:
+            cursor.execute(f"SHOW TABLES FROM `{source}`")
+            tables = [table for (table,) in cursor.fetchall()]
+            cursor.execute("SET foreign_key_checks = 0")
+            for table in tables:
+                cursor.execute(f"SHOW CREATE TABLE `{source}`.`{table}`")
+                cursor.execute(cursor.fetchone()[1])
+                cursor.execute(f"INSERT INTO `{table}` SELECT * FROM `{source}`.`{table}`")
+            cursor.execute("SET foreign_key_checks = 1")
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that stands behind the alias ``default`` while it is active."""
+
+    engine: str
+    configuration: dict[str, Any]
+    directory: Path
+
+    @property
+    def media(self) -> Path:
+        return self.directory / "media"
+
+    @property
+    def packages(self) -> Path:
+        return self.directory / "packages"
+
+    @contextmanager
+    def active(self) -> Iterator[System]:
+        filesystem = "django.core.files.storage.FileSystemStorage"
+        stored = {
+            **settings.STORAGES,
+            "default": {"BACKEND": filesystem, "OPTIONS": {"location": self.media}},
+            "backups": {"BACKEND": filesystem, "OPTIONS": {"location": self.packages}},
+        }
+        with override_settings(STORAGES=stored), _connected(self.configuration):
+            yield self
+
+    def run(self, command: str, *arguments: str, **options: Any) -> Result:
+        """Run a management command as the shell would, and return exit code, stdout and stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        try:
+            with redirect_stderr(err):
+                call_command(command, *arguments, stdout=out, stderr=err, **options)
+        except CommandError as error:
+            code = error.returncode
+            err.write(str(error))
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return Result(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _connected(configuration: dict[str, Any]) -> Iterator[None]:
+    """Let the alias ``default`` stand for another database."""
+    original, live = connections.settings["default"], connections["default"]
+    connections.settings["default"] = {**original, "TEST": original.get("TEST", {}), **configuration}
+    del connections["default"]
+    ContentType.objects.clear_cache()
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections.settings["default"] = original
+        connections["default"] = live
+        ContentType.objects.clear_cache()
