@@ -1,0 +1,137 @@
+"""Reading a package. Nothing is believed before its hash has been checked, and nothing is read past its stated size."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from backups.errors import PackageDamaged
+from backups.package.container import MANIFEST, ContainerReader
+from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+"""The manifest is the one member read whole; this is room for some hundred thousand chunks."""
+MAX_CHUNK_BYTES = 1024 * 1024 * 1024
+"""A chunk holds whole records, so that one very large value makes a large chunk; no engine's value passes 1 GiB."""
+
+
+class Progress(Protocol):
+    def start(self, phase: str, total: int | None = None, unit: str = "rows") -> None: ...
+
+    def advance(self, amount: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class PackageReader:
+    """One package, opened by path. Opening reads the manifest alone; ``check`` reads everything."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        try:
+            self._container = ContainerReader(self._file)
+            self.manifest = self._read_manifest()
+            self._require_members()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def check(self, progress: Progress) -> None:
+        """Read every member and compare its hash, and count every chunk's lines. Raises ``PackageDamaged``."""
+        sizes = [chunk.size for chunk in self.manifest.chunks] + [self.manifest.files.bytes]
+        progress.start("check package", sum(sizes), "bytes")
+        for chunk in self.manifest.chunks:
+            rows = sum(1 for _ in self._lines(chunk))
+            if rows != chunk.rows:
+                raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
+            progress.advance(chunk.size)
+        referenced = {record.sha256 for record in self.files()}
+        stored = {name.removeprefix("files/") for name in self._container.members if name.startswith("files/")}
+        if referenced - {None} != stored:
+            raise PackageDamaged("the stored files are not those that files.jsonl.zst lists")
+        for sha256 in sorted(stored):
+            for data in self.iter_file(sha256):
+                progress.advance(len(data))
+        for entry in self.manifest.config:
+            self.read_config(entry)
+        progress.finish()
+
+    def lines(self, label: str) -> Iterator[bytes]:
+        """Read the records of a model, one line each, without the line feed."""
+        for model in self.manifest.models:
+            if model.label == label:
+                for chunk in model.chunks:
+                    yield from self._lines(chunk)
+
+    def files(self) -> Iterator[FileRecord]:
+        """Read the list of stored files."""
+        if self.manifest.files.index is not None:
+            for line in self._lines(self.manifest.files.index):
+                yield parse_file_record(line)
+
+    def iter_file(self, sha256: str) -> Iterator[bytes]:
+        """Read a stored file in pieces. Raises ``PackageDamaged`` at the end if they were not what was written."""
+        name = f"files/{sha256}"
+        if name not in self._container.members:
+            raise PackageDamaged(f"{name} is not in the package")
+        yield from self._verified(name, sha256)
+
+    def read_config(self, entry: ConfigEntry) -> bytes:
+        """Read a configuration file."""
+        return b"".join(self._verified(entry.member, entry.sha256))
+
+    def _verified(self, name: str, sha256: str) -> Iterator[bytes]:
+        found = hashlib.sha256()
+        for data in self._container.chunks(name):
+            found.update(data)
+            yield data
+        if found.hexdigest() != sha256:
+            raise PackageDamaged(f"{name} is not what was written: its hash differs")
+
+    def _lines(self, chunk: Chunk) -> Iterator[bytes]:
+        if chunk.bytes > MAX_CHUNK_BYTES:
+            raise PackageDamaged(f"{chunk.member} claims to hold {chunk.bytes} bytes")
+        stored = b"".join(self._verified(chunk.member, chunk.sha256))
+        try:
+            decompressor = zstd.ZstdDecompressor()
+            # One byte more than stated is enough to know that a chunk inflates past it.
+            data = decompressor.decompress(stored, max_length=chunk.bytes + 1)
+        except zstd.ZstdError as error:
+            raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
+        if len(data) != chunk.bytes or not decompressor.eof or decompressor.unused_data or not data.endswith(b"\n"):
+            raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
+        return iter(data[:-1].split(b"\n"))
+
+    def _read_manifest(self) -> Manifest:
+        if self._container.members[MANIFEST].size > MAX_MANIFEST_BYTES:
+            raise PackageDamaged(f"{MANIFEST} is too large")
+        return Manifest.from_json(b"".join(self._verified(MANIFEST, self._container.manifest_sha256)))
+
+    def _require_members(self) -> None:
+        """Check that container and manifest name the same members with the same sizes."""
+        described: list[Chunk | ConfigEntry] = [*self.manifest.chunks, *self.manifest.config]
+        sizes = {entry.member: entry.size for entry in described}
+        for name, member in self._container.members.items():
+            if name == MANIFEST or name.startswith("files/"):
+                continue  # a stored file is named by its hash; check() compares them with their list
+            if sizes.pop(name, None) != member.size:
+                raise PackageDamaged(f"{name} is not the member that the manifest describes")
+        if sizes:
+            raise PackageDamaged(f"{min(sizes)} is missing")
