@@ -77,6 +77,10 @@ PATHS = {
 """Ways through the state machine, by their number of steps. All types of workflow have them."""
 
 
+VALID = [Document.Status.EFFECTIVE, Document.Status.OBSOLETE]
+"""Statuses of documents that have been effective."""
+
+
 def generate(rows: int, using: str) -> None:
     """Add about ``rows`` rows."""
     _Generator(rows, using).run()
@@ -165,6 +169,9 @@ class _Generator:
             workflows.append(workflow)
             transitions += self._transitions(workflow, _share(number, TRANSITIONS), people)
             document.status = _status(workflow)
+            if document.status in VALID:
+                document.effective_date = workflow.created.date() + timedelta(days=30)
+                document.review_date = document.effective_date + timedelta(days=730)
         self._insert(documents)
         self._insert(versions)
         self._insert(workflows)
@@ -190,8 +197,6 @@ class _Generator:
             title=self._sentence(self.random.randint(2, 7)).capitalize(),
             document_type=document_type,
             author_id=self.random.choice(people),
-            effective_date=created.date() + timedelta(days=30),
-            review_date=created.date() + timedelta(days=760),
             metadata={"keywords": self.random.choices(WORDS, k=3), "gxp": self.random.random() < 0.8},
             created=created,
         )
@@ -200,7 +205,7 @@ class _Generator:
         name, size, sha256 = self.random.choice(self.files)
         return DocumentVersion(
             pk=pk,
-            document=document,
+            document_id=document.pk,
             major=1,
             minor=minor,
             file=name,
@@ -217,10 +222,10 @@ class _Generator:
         created = version.created + timedelta(hours=1)
         return DocumentWorkflow(
             pk=pk,
-            document=document,
+            document_id=document.pk,
             workflow_type=self.random.choices(list(WorkflowType), weights=(70, 20, 8, 2))[0],
             sequence=1,
-            version=version,
+            version_id=version.pk,
             state_id=self.initial,
             initiator_id=document.author_id,
             assignee_id=self.random.choice(people),
@@ -241,7 +246,7 @@ class _Generator:
                 actor = self.random.choice(people)
             time += timedelta(minutes=self.random.randint(5, 10_000))
             yield WorkflowTransition(
-                workflow=workflow,
+                workflow_id=workflow.pk,
                 sequence=sequence,
                 action=action,
                 from_state_id=rule.from_state_id,
@@ -286,8 +291,7 @@ class _Generator:
         started = DocumentWorkflow.objects.using(self.using).filter(pk__gte=workflows[0].pk)
         started.update(modified=F("created"))
         newest = DocumentVersion.objects.using(self.using).filter(document=OuterRef("pk")).order_by("-pk")
-        valid = added.filter(status__in=[Document.Status.EFFECTIVE, Document.Status.OBSOLETE])
-        valid.update(current_version=Subquery(newest.values("pk")[:1]))
+        added.filter(status__in=VALID).update(current_version=Subquery(newest.values("pk")[:1]))
         for (type_id, year), last in self.last_numbers.items():
             NumberSequence.objects.using(self.using).update_or_create(
                 document_type_id=type_id, year=year, defaults={"last": last}
@@ -301,7 +305,7 @@ class _Generator:
             type(rows[0])._default_manager.using(self.using).bulk_create(rows)
 
     def _next_key(self, model: type[models.Model]) -> int:
-        largest: int | None = model._default_manager.using(self.using).aggregate(largest=Max("pk"))["largest"]
+        largest = model._default_manager.using(self.using).aggregate(largest=Max("pk"))["largest"]
         return (largest or 0) + 1
 
 
