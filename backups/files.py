@@ -124,7 +124,7 @@ class StagedFiles:
                 old.rename(path)
 
 
-class ContentStream(File[bytes]):
+class ContentStream(File):  # type: ignore[type-arg]
     """A file made of chunks, for ``Storage.save``."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:

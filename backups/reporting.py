@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -115,6 +116,34 @@ class NoProgress:
     def advance(self, amount: int) -> None: ...
 
     def finish(self) -> None: ...
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """Return the report as the documented JSON object. Values that JSON does not have become text."""
+    return {
+        "id": str(report.id),
+        "operation": report.operation,
+        "verdict": str(report.verdict),
+        "package": report.package,
+        "database": report.database,
+        "options": _plain(report.options),
+        "models": [asdict(result) for result in report.models],
+        "files": asdict(report.files),
+        "findings": [_plain(asdict(finding)) for finding in most_severe_first(report.findings)],
+        "steps": [asdict(step) for step in report.steps],
+        "seconds": round(report.seconds, 3),
+        "error": report.error,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int) or type(value) is str:
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def most_severe_first(findings: Iterable[Finding]) -> list[Finding]:

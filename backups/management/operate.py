@@ -54,7 +54,7 @@ class OperationCommand(BaseCommand):
             raise CommandError(f"there is no database {options['database']!r} in DATABASES", returncode=2)
         with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
             report = call(progress)
-        self.stdout.write(render_json(report) if options["json"] else render_text(report, self.stdout))
+        self.stdout.write(render_json(report) if options["json"] else render_text(report))
         if code := EXIT_CODES[report.verdict]:
             sys.exit(code)
 

@@ -118,14 +118,14 @@ def _encode_binary(value: Any) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-_STOCK_ENCODERS: dict[type[AnyField], Encoder | None] = {
+_STOCK_ENCODERS: dict[Any, Encoder | None] = {
     fields.BinaryField: _encode_binary,
     fields.DateTimeField: _encode_datetime,
     fields.DecimalField: str,
     fields.FloatField: _encode_float,
     fields.UUIDField: str,
 }
-_PLAIN_TYPES: dict[type[AnyField], type] = {
+_PLAIN_TYPES: dict[Any, type] = {
     kind: bool if kind is fields.BooleanField else int if issubclass(kind, fields.IntegerField) else str
     for kind in _PLAIN
 }

@@ -75,10 +75,13 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
         manifest = _Snapshot(report, options, kind, progress).write(package)
         with step(report, "check"), PackageReader(package.path) as written:
             written.check(progress)
+        size = package.path.stat().st_size
         report.package = package.publish(package_name(kind, manifest.created, manifest.id))
     finally:
         package.discard()
-    reports.add_to_catalogue(report, kind=kind, package_id=manifest.id, created=manifest.created, note=options.note)
+    reports.add_to_catalogue(
+        report, kind=kind, package_id=manifest.id, created=manifest.created, size=size, note=options.note
+    )
     report.verdict = Verdict.PROVED
     return report.package
 

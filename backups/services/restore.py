@@ -119,7 +119,9 @@ class _Restore:
             self.files.plan()
         try:
             if options.dry_run:
-                report.verdict = Verdict.ROLLED_BACK if report.has_errors else Verdict.PLANNED
+                self._stop_on_errors()
+                changes = plan.changes_anything or self.files.changes_anything
+                report.verdict = Verdict.DIFFERENCES if changes else Verdict.PROVED
                 raise _RolledBack
             self._stop_on_errors()
             if plan.changes_anything:
@@ -136,7 +138,7 @@ class _Restore:
         report = self.report
         if self.options.safety_backup:
             with step(report, "safety backup"):
-                report.safety_backup = take_safety_backup(self.options.using, self.progress)
+                report.options["safety_backup"] = take_safety_backup(self.options.using, self.progress)
         with step(report, "load"):
             loader = Loader(plan, self.progress)
             loader.load()

@@ -1,0 +1,135 @@
+"""Keeping reports and catalogue in the database. Where their tables do not exist, nothing is kept and False returned."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError, connections
+from django.utils import timezone
+
+from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
+from backups.reporting import Report, as_data
+
+BATCH_ROWS = 500
+VALUE_CHARACTERS = 2000
+"""A finding's value is cut here: a report is read by people."""
+
+
+def start(report: Report, using: str) -> bool:
+    """Write the report before the operation begins, so that a killed one leaves a trace."""
+    if not _has_tables(using):
+        return False
+    RestoreReport(
+        id=report.id,
+        operation=report.operation,
+        package=report.package,
+        database=report.database,
+        started=timezone.now(),
+        account=_account(),
+        host=socket.gethostname(),
+        process=os.getpid(),
+        options=report.options,
+    ).save(using=using, force_insert=True)
+    return True
+
+
+def finish(report: Report, using: str) -> bool:
+    """Complete the report after the operation's end, whatever that was."""
+    try:
+        stored = RestoreReport.objects.using(using).filter(id=report.id).first() if _has_tables(using) else None
+    except DatabaseError:  # the connection is gone: the report stays as it was started, and is found interrupted
+        return False
+    if stored is None:
+        return False
+    data = as_data(report)
+    stored.state = RestoreReport.State.FINISHED
+    stored.verdict = report.verdict
+    stored.package = report.package
+    stored.finished = timezone.now()
+    stored.seconds = report.seconds
+    stored.options = data["options"]
+    stored.steps = data["steps"]
+    stored.files = data["files"]
+    stored.error = report.error
+    stored.save(using=using)
+    ModelReport.objects.using(using).bulk_create(
+        (ModelReport(report=stored, **asdict(result)) for result in report.models), batch_size=BATCH_ROWS
+    )
+    ReportFinding.objects.using(using).bulk_create(
+        (_finding(stored, finding) for finding in data["findings"]), batch_size=BATCH_ROWS
+    )
+    return True
+
+
+def keep(report: Report, using: str) -> bool:
+    """Write a report that was not started, after its operation."""
+    if not start(report, using):
+        return False
+    RestoreReport.objects.using(using).filter(id=report.id).update(
+        started=timezone.now() - timedelta(seconds=report.seconds)
+    )
+    return finish(report, using)
+
+
+def running(using: str) -> str:
+    """Describe the operation that is running: which one, since when and who runs it. Empty where nobody knows."""
+    if not _has_tables(using):
+        return ""
+    report = RestoreReport.objects.using(using).filter(state=RestoreReport.State.RUNNING).first()
+    if report is None:
+        return ""
+    return f"{report.operation} since {report.started:%Y-%m-%d %H:%M:%S} UTC by {report.account} on {report.host}"
+
+
+def mark_interrupted(using: str) -> int:
+    """Mark the reports of operations that died. To be called by who holds the lock, so that none is running."""
+    if not _has_tables(using):
+        return 0
+    left = RestoreReport.objects.using(using).filter(state=RestoreReport.State.RUNNING)
+    return left.update(state=RestoreReport.State.INTERRUPTED, finished=timezone.now())
+
+
+def add_to_catalogue(report: Report, *, kind: str, package_id: str, created: datetime, size: int, note: str) -> None:
+    """Remember a package that has been published."""
+    if _has_tables(report.database):
+        Backup.objects.using(report.database).create(
+            name=report.package,
+            package_id=package_id,
+            kind=kind,
+            created=created,
+            size=size,
+            rows=sum(result.package for result in report.models),
+            files=report.files.package,
+            note=note,
+        )
+
+
+def _has_tables(using: str) -> bool:
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        return Backup._meta.db_table in connection.introspection.table_names(cursor)
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+def _finding(stored: RestoreReport, data: dict[str, Any]) -> ReportFinding:
+    values = {
+        name: _cut(json.dumps(data[name], ensure_ascii=False)) if data[name] not in (None, []) else ""
+        for name in ("identity", "expected", "found")
+    }
+    return ReportFinding(report=stored, **{**data, **values})
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}… ({len(text)} characters)"
