@@ -59,11 +59,10 @@ def _row(instance: Model, using: str) -> tuple[tuple[str, str], ...]:
         if field.remote_field and value is not None:
             value = _meaning(field.related_model, {field.target_field.attname: value}, using)
         elif field.name in generic and value is not None:
-            content_type = ContentType.objects.db_manager(using).get_for_id(
-                getattr(instance, instance._meta.get_field(generic[field.name]).attname)
-            )
-            model = content_type.model_class()
-            value = _meaning(model, {"pk": model._meta.pk.to_python(value)}, using)
+            content_type = getattr(instance, instance._meta.get_field(generic[field.name]).attname)
+            if content_type is not None:
+                model = ContentType.objects.db_manager(using).get_for_id(content_type).model_class()
+                value = _meaning(model, {"pk": model._meta.pk.to_python(value)}, using)
         values[field.name] = repr(value)
     return tuple(sorted(values.items()))
 
