@@ -17,6 +17,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import DEFAULT_DB_ALIAS, models, router, transaction
 
 _READ = [
+    "core.view_user",
+    "core.view_auditevent",
     "documents.view_documenttype",
     "documents.view_document",
     "documents.view_documentversion",
@@ -42,8 +44,6 @@ GROUPS = {
     "Approvers": [*_READ, "workflows.approve_documentworkflow"],
     "Quality": [
         *_READ,
-        "core.view_user",
-        "core.view_auditevent",
         "documents.add_documenttype",
         "documents.change_documenttype",
         "documents.change_document",

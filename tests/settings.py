@@ -1,8 +1,7 @@
 """Settings of the test suite."""
 
-import tempfile
-
 from core.settings import *  # noqa: F403
+from core.settings import STORAGES
 
 SECRET_KEY = "of the tests"
 # Fast, and next to it the one that seed_demo's password is hashed with.
@@ -11,5 +10,6 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 SECURE_SSL_REDIRECT = False
-# No test touches the files of a real system: those that need files use directories of their own.
-MEDIA_ROOT = tempfile.mkdtemp(prefix="edms-tests-")
+# No test touches the files of a real system. Those that need a file system bring a directory of their own.
+_MEMORY = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+STORAGES = {**STORAGES, "default": _MEMORY, "backups": _MEMORY}

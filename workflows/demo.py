@@ -188,15 +188,15 @@ class Story:
     def _begin(
         self, document: Document, workflow_type: WorkflowType, user: str, assignee: str, due: date, reason: str
     ) -> DocumentWorkflow:
-        return start_workflow(
-            document,
-            workflow_type,
-            self.users[user],
+        workflow = DocumentWorkflow(
+            document=document,
+            workflow_type=workflow_type,
             assignee=self.users[assignee],
             due_date=due,
             reason=reason,
-            time=self._later(),
         )
+        start_workflow(workflow, self.users[user], time=self._later())
+        return workflow
 
     def _advance(self, workflow: DocumentWorkflow, *steps: tuple[str, str, str]) -> None:
         for user, action, comment in steps:

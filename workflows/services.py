@@ -19,13 +19,13 @@ from django.utils import timezone
 
 from core import audit
 from core.models import User
-from documents.models import Document
+from documents.models import Document, DocumentVersion
 from workflows.models import DocumentWorkflow, WorkflowState, WorkflowTransition, WorkflowTransitionRule, WorkflowType
 
 Status = Document.Status
 Effect = WorkflowTransitionRule.Effect
 
-STARTS_FROM = {
+STARTS_FROM: dict[str, set[Document.Status]] = {
     WorkflowType.REVIEW: {Status.DRAFT},
     WorkflowType.UP_VERSION: {Status.EFFECTIVE},
     WorkflowType.OBSOLESCENCE: {Status.EFFECTIVE, Status.SUPERSEDED},
@@ -60,49 +60,42 @@ class FourEyesError(WorkflowError):
     pass
 
 
-def start_workflow(
-    document: Document,
-    workflow_type: WorkflowType,
-    user: User,
-    *,
-    assignee: User | None = None,
-    due_date: date | None = None,
-    reason: str = "",
-    time: datetime | None = None,
-) -> DocumentWorkflow:
-    """Begin a workflow about the latest version of a document. Raises ``WorkflowError``."""
-    using = router.db_for_write(DocumentWorkflow, instance=document)
+def start_workflow(workflow: DocumentWorkflow, user: User, *, time: datetime | None = None) -> None:
+    """Save a new workflow about the latest version of its document. Raises ``WorkflowError``.
+
+    The caller sets document and type, and where it likes assignee, due date and reason.
+    """
+    using = router.db_for_write(DocumentWorkflow, instance=workflow.document)
     if not user.has_perm("workflows.add_documentworkflow"):
         raise NotPermittedError(f"{user} has no permission to start a workflow")
     with transaction.atomic(using=using):
+        document = workflow.document
         document.refresh_from_db(from_queryset=Document.objects.using(using).select_for_update())
-        version = document.latest_version
-        if document.status not in STARTS_FROM[workflow_type]:
-            raise NotPossibleError(f"{document.number} is {document.status}: no {workflow_type.label} workflow")
-        if version is None:
-            raise NotPossibleError(f"{document.number} has no version; hint: upload a file first")
-        if workflow_type is WorkflowType.UP_VERSION and version == document.current_version:
-            raise NotPossibleError(f"{document.number} has no version after {version.label}; hint: upload a file first")
-        workflows = DocumentWorkflow.objects.using(using).filter(document=document)
-        if running := workflows.filter(state__is_final=False).first():
-            raise NotPossibleError(f"{running} is still running")
-        workflow = DocumentWorkflow(
-            document=document,
-            workflow_type=workflow_type,
-            sequence=workflows.filter(workflow_type=workflow_type).count() + 1,
-            version=version,
-            state=WorkflowState.objects.using(using).get(is_initial=True),
-            initiator=user,
-            assignee=assignee,
-            due_date=due_date,
-            reason=reason,
-            created=time or timezone.now(),
-        )
+        workflow.version = check_start(document, workflow.workflow_type)
+        earlier = DocumentWorkflow.objects.using(using).filter(document=document, workflow_type=workflow.workflow_type)
+        workflow.sequence = earlier.count() + 1
+        workflow.state = WorkflowState.objects.using(using).get(is_initial=True)
+        workflow.initiator = user
+        workflow.created = time or timezone.now()
         workflow.save(using=using)
-        audit.record(
-            "workflow.started", actor=user, target=workflow, details={"version": version.label}, time=time, using=using
-        )
-    return workflow
+        details = {"version": workflow.version.label}
+        audit.record("workflow.started", actor=user, target=workflow, details=details, time=time, using=using)
+
+
+def check_start(document: Document, workflow_type: str) -> DocumentVersion:
+    """Return the version that a new workflow would be about. Raises ``NotPossibleError``."""
+    name = WorkflowType(workflow_type).label
+    version = document.latest_version
+    if document.status not in STARTS_FROM[workflow_type]:
+        raise NotPossibleError(f"{document.number} is {document.status}: no {name} is possible")
+    if version is None:
+        raise NotPossibleError(f"{document.number} has no version; hint: upload a file first")
+    if workflow_type == WorkflowType.UP_VERSION and version == document.current_version:
+        raise NotPossibleError(f"{document.number} has no version after {version.label}; hint: upload a file first")
+    workflows = DocumentWorkflow.objects.using(document._state.db).filter(document=document)
+    if running := workflows.filter(state__is_final=False).first():
+        raise NotPossibleError(f"{running} is still running")
+    return version
 
 
 def advance(

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS
 
 from core import audit
@@ -20,7 +19,6 @@ class Command(BaseCommand):
         check = audit.verify(database)
         for problem in check.problems:
             self.stdout.write(problem.message)
-        verdict = f"{len(check.problems)} problems" if check.problems else "proved"
-        self.stdout.write(f"{check.events} events, {len(check.heads)} heads: {verdict}")
+        self.stdout.write(f"{check.events} events, {len(check.heads)} heads, {len(check.problems)} problems")
         if check.problems:
-            sys.exit(3)
+            raise CommandError("the audit trail was altered", returncode=3)
