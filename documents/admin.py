@@ -28,7 +28,6 @@ class UploadForm(forms.Form):
 class VersionInline(ReadOnlyInline):
     model = DocumentVersion
     fields = ["label", "download", "size", "change_summary", "author", "created"]
-    readonly_fields = ["label", "download"]
 
     @admin.display(description="file")
     def download(self, version: DocumentVersion) -> SafeString:
@@ -119,7 +118,6 @@ class DocumentVersionAdmin(ReadOnlyAdmin):
     search_fields = ["document__number", "document__title", "sha256", "change_summary"]
     date_hierarchy = "created"
     fields = ["document", "label", "download", "size", "sha256", "change_summary", "author", "created"]
-    readonly_fields = ["download"]
 
     @admin.display(description="file")
     def download(self, version: DocumentVersion) -> SafeString:

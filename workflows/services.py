@@ -84,7 +84,7 @@ def start_workflow(workflow: DocumentWorkflow, user: User, *, time: datetime | N
 
 def check_start(document: Document, workflow_type: str) -> DocumentVersion:
     """Return the version that a new workflow would be about. Raises ``NotPossibleError``."""
-    name = WorkflowType(workflow_type).label
+    name = WorkflowType(workflow_type).label.lower()
     version = document.latest_version
     if document.status not in STARTS_FROM[workflow_type]:
         raise NotPossibleError(f"{document.number} is {document.status}: no {name} is possible")
