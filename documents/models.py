@@ -30,9 +30,11 @@ class DocumentType(NaturalKeyModel):
 
 class NumberSequenceManager(NaturalKeyManager["NumberSequence"]):
     def next_number(self, document_type: DocumentType, year: int) -> str:
-        """Return a document number that nobody else gets: the counter's row stays locked until the commit."""
+        """Return a document number that nobody else gets, because others wait until the commit."""
         with transaction.atomic(using=self.db):
-            sequence, _ = self.select_for_update().get_or_create(document_type=document_type, year=year)
+            # The type's row is the lock: it is there before the year's first number, when the counter's is not.
+            DocumentType.objects.using(self.db).select_for_update().get(pk=document_type.pk)
+            sequence, _ = self.get_or_create(document_type=document_type, year=year)
             while True:
                 sequence.last += 1
                 number = f"{document_type.code}-{year}-{sequence.last:04d}"
