@@ -16,6 +16,7 @@ EDMS_ADMIN_PASSWORD          password that a new user ``admin`` gets; default: n
 
 import os
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from django.core.management.utils import get_random_secret_key
@@ -71,7 +72,6 @@ WSGI_APPLICATION = "core.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "core" / "templates"],  # before Django's, whose templates it extends
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -83,16 +83,19 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{VAR_DIR}/db.sqlite3")}
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-VAR_DIR.mkdir(mode=0o700, exist_ok=True)
-
-_options = DATABASES["default"].setdefault("OPTIONS", {})
-if DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
+_database: dict[str, Any] = {**dj_database_url.config()}
+if not _database:
+    VAR_DIR.mkdir(mode=0o700, exist_ok=True)
+    _database = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR_DIR / "db.sqlite3"}
+_database.setdefault("OPTIONS", {})
+if _database["ENGINE"] == "django.db.backends.mysql":
     # https://docs.djangoproject.com/en/5.2/ref/databases/#mysql-sql-mode: refuse values instead of truncating them.
-    _options |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
-elif DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    _options |= {"timeout": 20}
+    _database["OPTIONS"] |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
+elif _database["ENGINE"] == "django.db.backends.sqlite3":
+    # One writer at a time: the others wait for it for so many seconds.
+    _database["OPTIONS"] |= {"timeout": 20}
+DATABASES = {"default": _database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "core.User"
 AUTHENTICATION_BACKENDS = ["core.authentication.Backend"]
