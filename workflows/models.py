@@ -75,7 +75,7 @@ class DocumentWorkflow(NaturalKeyModel):
     document = models.ForeignKey(Document, models.PROTECT, related_name="workflows")
     workflow_type = models.CharField(max_length=16, choices=WorkflowType)
     sequence = models.PositiveSmallIntegerField(editable=False, help_text="Counts a document's workflows of one type.")
-    version = models.ForeignKey(DocumentVersion, models.PROTECT, null=True, blank=True, related_name="workflows")
+    version = models.ForeignKey(DocumentVersion, models.PROTECT, related_name="workflows", editable=False)
     state = models.ForeignKey(WorkflowState, models.PROTECT, related_name="workflows", editable=False)
     initiator = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", editable=False)
     assignee = models.ForeignKey(

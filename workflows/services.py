@@ -85,11 +85,9 @@ def start_workflow(workflow: DocumentWorkflow, user: User, *, time: datetime | N
 def check_start(document: Document, workflow_type: str) -> DocumentVersion:
     """Return the version that a new workflow would be about. Raises ``NotPossibleError``."""
     name = WorkflowType(workflow_type).label.lower()
-    version = document.latest_version
     if document.status not in STARTS_FROM[workflow_type]:
         raise NotPossibleError(f"{document.number} is {document.status}: no {name} is possible")
-    if version is None:
-        raise NotPossibleError(f"{document.number} has no version; hint: upload a file first")
+    version = _latest_version(document)
     if workflow_type == WorkflowType.UP_VERSION and version == document.current_version:
         raise NotPossibleError(f"{document.number} has no version after {version.label}; hint: upload a file first")
     workflows = DocumentWorkflow.objects.using(document._state.db).filter(document=document)
@@ -124,8 +122,17 @@ def advance(
         )
         transition.save(using=using)
         workflow.state = rule.to_state
-        workflow.save(using=using, update_fields=["state", "modified"])
-        details = {"from": rule.from_state_id, "to": rule.to_state_id, "meaning": rule.meaning, "comment": comment}
+        if rule.from_state.is_initial:  # whoever got it back may have uploaded a better version
+            workflow.version = _latest_version(workflow.document)
+        workflow.save(using=using, update_fields=["state", "version", "modified"])
+        details = {
+            "from": rule.from_state_id,
+            "to": rule.to_state_id,
+            "version": workflow.version.label,
+            "sha256": workflow.version.sha256,
+            "meaning": rule.meaning,
+            "comment": comment,
+        }
         audit.record(f"workflow.{action}", actor=user, target=workflow, details=details, time=time, using=using)
         _apply(rule.effect, workflow, user, time, using)
     return transition
@@ -143,6 +150,13 @@ def possible_steps(workflow: DocumentWorkflow, user: User) -> Sequence[WorkflowT
     return steps
 
 
+def _latest_version(document: Document) -> DocumentVersion:
+    version = document.latest_version
+    if version is None:
+        raise NotPossibleError(f"{document.number} has no version; hint: upload a file first")
+    return version
+
+
 def _rules(workflow: DocumentWorkflow) -> QuerySet[WorkflowTransitionRule]:
     rules = WorkflowTransitionRule.objects.using(workflow._state.db)
     return rules.filter(workflow_type=workflow.workflow_type, from_state=workflow.state_id)
@@ -151,10 +165,7 @@ def _rules(workflow: DocumentWorkflow) -> QuerySet[WorkflowTransitionRule]:
 def _check(rule: WorkflowTransitionRule, workflow: DocumentWorkflow, user: User) -> None:
     if not user.has_perm(rule.permission):
         raise NotPermittedError(f"{user} has no permission to {rule.action} {workflow}")
-    authors = {workflow.document.author_id}
-    if workflow.version:
-        authors.add(workflow.version.author_id)
-    if rule.four_eyes and user.pk in authors:
+    if rule.four_eyes and user.pk in {workflow.document.author_id, workflow.version.author_id}:
         raise FourEyesError(f"{user} wrote {workflow.document.number}: somebody else has to {rule.action} it")
 
 

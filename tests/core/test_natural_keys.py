@@ -18,9 +18,7 @@ OURS = [model for label in ("core", "documents", "workflows") for model in apps.
 
 def make_transition() -> WorkflowTransition:
     document = baker.make(Document)
-    workflow = baker.make(
-        DocumentWorkflow, document=document, workflow_type="review", sequence=2, state_id="draft", version=None
-    )
+    workflow = baker.make(DocumentWorkflow, document=document, workflow_type="review", sequence=2, state_id="draft")
     return baker.make(WorkflowTransition, workflow=workflow, sequence=7, from_state_id="draft", to_state_id="in_review")
 
 

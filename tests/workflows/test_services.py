@@ -141,8 +141,25 @@ def test_transition_is_a_signature(document: Document, author: User, user: Calla
     assert (transition.sequence, transition.from_state_id, transition.to_state_id) == (2, "in_review", "in_approval")
     event = AuditEvent.objects.get(action="workflow.review")
     assert event.object_key == [document.number, "review", 1]
-    assert event.details == {"from": "in_review", "to": "in_approval", "meaning": "Reviewed", "comment": "Well done"}
+    assert event.details == {
+        "from": "in_review",
+        "to": "in_approval",
+        "version": "1.0",
+        "sha256": workflow.version.sha256,
+        "meaning": "Reviewed",
+        "comment": "Well done",
+    }
     assert audit.verify().problems == []
+
+
+def test_resubmission_is_about_the_latest_version(document: Document, author: User, user: Callable[..., User]) -> None:
+    workflow = begin(document, author)
+    advance(workflow, "submit", author)
+    better = add_version(document, ContentFile(b"better", name="cleaning.txt"), author)
+    assert DocumentWorkflow.objects.get().version != better
+    advance(workflow, "return", user("Reviewers"))
+    advance(workflow, "submit", author)
+    assert DocumentWorkflow.objects.get().version == better
 
 
 def test_author_does_not_approve_what_he_or_she_wrote(
