@@ -21,8 +21,14 @@ from django.test import override_settings
 
 ENGINES = ("sqlite", "postgresql", "mariadb")
 URLS = {
+    "sqlite": "sqlite://:memory:",
     "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgres://postgres@127.0.0.1:5432/test"),
     "mariadb": os.environ.get("TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/test"),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": 20},
+    "postgresql": {},
+    "mariadb": {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"},
 }
 
 
@@ -45,10 +51,7 @@ class Engine:
         self.directory = directory
         self._made: list[str] = []
         self._templates: dict[str, dict[str, Any]] = {}
-        if name == "sqlite":
-            self._base = dj_database_url.parse("sqlite:////nonexistent")
-            return
-        self._base = dj_database_url.parse(URLS[name])
+        self._base = {**dj_database_url.parse(URLS[name]), "OPTIONS": OPTIONS[name]}
         try:
             with _connected(self._base), connections["default"].cursor() as cursor:
                 cursor.execute("SELECT 1")

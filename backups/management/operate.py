@@ -24,6 +24,13 @@ EXIT_CODES = {
 }
 
 
+def exit_code(report: Report) -> int:
+    """Return what the verdict stands for. A dry run that finds something to do has done what it was asked."""
+    if report.options.get("dry_run") and report.verdict is Verdict.DIFFERENCES:
+        return 0
+    return EXIT_CODES[report.verdict]
+
+
 @contextmanager
 def failures_as_exit_codes() -> Iterator[None]:
     """Turn the engine's errors into Django's, with message, hint and exit code."""
@@ -55,7 +62,7 @@ class OperationCommand(BaseCommand):
         with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
             report = call(progress)
         self.stdout.write(render_json(report) if options["json"] else render_text(report))
-        if code := EXIT_CODES[report.verdict]:
+        if code := exit_code(report):
             sys.exit(code)
 
     def confirm(self, options: dict[str, Any], warning: str, word: str) -> None:

@@ -7,16 +7,18 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
+from django.db import DatabaseError
 
 from backups import conf
 from backups.errors import BackupError, UsageError
+from backups.models import Backup
 
 NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
@@ -31,6 +33,53 @@ class StoredPackage:
     kind: str
     created: datetime
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A package as storage and catalogue know it. ``rows`` and ``files`` are None where only its name is known."""
+
+    name: str
+    kind: str
+    created: datetime
+    size: int
+    stored: bool
+    catalogued: bool
+    rows: int | None = None
+    files: int | None = None
+    note: str = ""
+
+
+def list_packages(using: str) -> tuple[list[Listed], str]:
+    """Return every package that the storage holds or the catalogue remembers, oldest first.
+
+    The second value says why the catalogue could not be read, for a database that is lost; empty where it could.
+    """
+    stored = {package.name: package for package in stored_packages()}
+    remembered, trouble = _remembered(using)
+    listed = [
+        Listed(
+            name=backup.name,
+            kind=backup.kind,
+            created=backup.created,
+            size=backup.size,
+            stored=stored.pop(backup.name, None) is not None,
+            catalogued=True,
+            rows=backup.rows,
+            files=backup.files,
+            note=backup.note,
+        )
+        for backup in remembered
+    ]
+    listed += [Listed(**asdict(package), stored=True, catalogued=False) for package in stored.values()]
+    return sorted(listed, key=lambda package: (package.created, package.name)), trouble
+
+
+def _remembered(using: str) -> tuple[list[Backup], str]:
+    try:
+        return list(Backup.objects.using(using).all()), ""
+    except DatabaseError as error:
+        return [], str(error).strip().splitlines()[0]
 
 
 def package_name(kind: str, created: datetime, package_id: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
@@ -12,10 +12,11 @@ from django.db.models import Model
 
 from backups import conf, databases
 from backups.package.reader import PackageReader
+from backups.records import coverage
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch
-from backups.records.record import Record, parse
+from backups.records.record import Key, Record, parse
 from backups.records.rows import KeyCache, RowReader
-from backups.records.table import Reference, Table
+from backups.records.table import Table
 from backups.reporting import Finding, Progress, Severity
 
 
@@ -108,11 +109,12 @@ class Plan:
             for record in self.records(label):
                 yield PlannedRow(record, self.target_key(label, record.pk), CREATED)
             return
+        generic = {reference.object_id for reference in plan.table.generics}
         for record, pair in zip(self.records(label), plan.comparison.pairs(), strict=True):
             for name in pair.nulled:
-                record.fields[name] = None
-                record.refs.pop(name, None)
                 record.keys.pop(name, None)
+                if record.refs.pop(name, None) is not None or name not in generic:
+                    record.fields[name] = None
             yield PlannedRow(record, pair.target_pk, pair.action)
 
     def records(self, label: str) -> Iterator[Record]:
@@ -130,27 +132,21 @@ class Plan:
         return pk
 
     def references(self, table: Table, record: Record) -> dict[str, Any]:
-        """Return what the references of a record point at in the target, by field name. None: at nothing."""
-        targets: dict[str, Any] = {}
+        """Return what the references of a record hold in the target, by field name."""
+        held = {}
         for reference in table.references:
-            value = record.fields[reference.name]
-            if value is None:
-                continue
-            label = reference.to._meta.label_lower
-            value = record.refs.get(reference.name, value)
-            if not reference.renumbered:
-                targets[reference.name] = value
-            elif label in self.tables:
-                targets[reference.name] = self.target_key(label, value)
+            if not reference.renumbered and record.fields[reference.name] is not None:
+                held[reference.name] = record.refs.get(reference.name, record.fields[reference.name])
+        for target in _targets(table, record):
+            if target.label in self.tables:
+                found = self.target_key(target.label, target.value)
             else:
-                targets[reference.name] = self._outside_key(reference, record)
-        for generic in table.generics:
-            value = record.fields[generic.object_id]
-            key = record.keys.get(generic.object_id)
-            content_type = record.fields[generic.content_type]
-            if value is not None and isinstance(content_type, list):
-                targets[generic.object_id] = self._generic_key(".".join(content_type), value, key)
-        return targets
+                found = self._outside_key(target.label, target.value, target.key)
+            if target.generic:  # a text column holds any model's key as text
+                held[target.field] = type(record.fields[target.field])(target.value if found is None else found)
+            else:
+                held[target.field] = found
+        return held
 
     # One table
 
@@ -201,73 +197,55 @@ class Plan:
             ]
         plan.keys = comparison.key_map()
 
-    # References to what is not in the package
+    # References to what is neither in the package nor in the target
 
     def _resolve_references(self) -> None:
         """Find the references that lead nowhere, and skip or empty them where that was asked for."""
-        skipped: set[str] = set()
+        left_out = {model._meta.label_lower for model in coverage.of_database(self.using).models} - self.tables.keys()
+        skipped = {}
         for label, plan in self.tables.items():
-            outside = [
-                reference
-                for reference in plan.table.references
-                if reference.renumbered and reference.to._meta.label_lower not in self.tables
-            ]
-            if outside and plan.package_rows and self._resolve(plan, outside):
-                skipped.add(label)
-        while skipped:
-            skipped = self._skip_dependents(skipped)
+            outside = {reference.to._meta.label_lower for reference in plan.table.references} - self.tables.keys()
+            # Generic references may lead anywhere: they are followed only where the package leaves a model out.
+            if plan.package_rows and (outside or (plan.table.generics and left_out)):
+                skipped[label] = self._apply_policy(plan, self._leads_nowhere)
+        # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
+        while gone := {label: keys for label, keys in skipped.items() if keys}:
+            skipped = {
+                label: self._apply_policy(plan, lambda label, value, _, gone=gone: value in gone.get(label, ()))
+                for label, plan in self.tables.items()
+                if plan.table.generics or any(one.to._meta.label_lower in gone for one in plan.table.references)
+            }
 
-    def _resolve(self, plan: TablePlan, references: list[Reference]) -> bool:
-        """Apply the policy to the references of one table that the target does not know; True if rows are skipped."""
-        skips = False
-        for ordinal, record in enumerate(self.records(plan.table.label)):
-            for reference in references:
-                if record.fields[reference.name] is None or self._outside_key(reference, record) is not None:
-                    continue
-                skips |= self._apply_policy(plan, ordinal, record, reference)
-        return skips
-
-    def _skip_dependents(self, skipped: set[str]) -> set[str]:
-        """Apply the policy to references at rows that are skipped; return the labels where that skips more."""
-        more = set()
-        gone = {label: {pair.pk for pair in self._compared(label).pairs(SKIPPED)} for label in skipped}
-        for label, plan in self.tables.items():
-            references = [reference for reference in plan.table.references if reference.to._meta.label_lower in gone]
-            if not references:
+    def _apply_policy(self, plan: TablePlan, is_missing: Callable[[str, Any, Key | None], bool]) -> set[Any]:
+        """Treat the references of one table that are missing; return the primary keys of the rows that are skipped."""
+        table = plan.table
+        skipped: set[Any] = set()
+        before = {pair.pk for pair in plan.comparison.pairs(SKIPPED)} if plan.comparison else set()
+        for ordinal, record in enumerate(self.records(table.label)):
+            if record.pk in before:
                 continue
-            before = self._compared(label).count(SKIPPED)
-            for ordinal, record in enumerate(self.records(label)):
-                for reference in references:
-                    key = record.refs.get(reference.name, record.fields[reference.name])
-                    if key in gone[reference.to._meta.label_lower]:
-                        self._apply_policy(plan, ordinal, record, reference)
-            if self._compared(label).count(SKIPPED) > before:
-                more.add(label)
-        return more
+            for target in _targets(table, record):
+                if is_missing(target.label, target.value, target.key):
+                    policy = self._policy_for(target)
+                    self.findings.append(_reference_missing(table, record, target, policy))
+                    if policy is OnMissing.SKIP:
+                        self._compared(table.label).skip(ordinal)
+                        skipped.add(record.pk)
+                    elif policy is OnMissing.NULL:
+                        self._compared(table.label).set_null(ordinal, target.field)
+        return skipped
 
-    def _apply_policy(self, plan: TablePlan, ordinal: int, record: Record, reference: Reference) -> bool:
-        """Report one reference that leads nowhere and do what the policy says; True if the row is skipped."""
-        policy = self.on_missing
-        if policy is OnMissing.NULL and not reference.field.null:
-            policy = OnMissing.FAIL
-        done = {OnMissing.FAIL: "", OnMissing.NULL: ", set to null", OnMissing.SKIP: ", row skipped"}[policy]
-        self.findings.append(
-            Finding(
-                severity=Severity.ERROR if policy is OnMissing.FAIL else Severity.WARNING,
-                code="reference_missing",
-                model=plan.table.label,
-                identity=plan.table.identity_of(record),
-                field=reference.name,
-                expected=record.keys.get(reference.name, record.fields[reference.name]),
-                message=f"refers to a row of {reference.to._meta.label_lower} that is neither in the package nor in"
-                f" the database{done}",
-            )
-        )
-        if policy is OnMissing.SKIP:
-            self._compared(plan.table.label).skip(ordinal)
-        elif policy is OnMissing.NULL:
-            self._compared(plan.table.label).set_null(ordinal, reference.name)
-        return policy is OnMissing.SKIP
+    def _policy_for(self, target: _Target) -> OnMissing:
+        if self.on_missing is OnMissing.FAIL:
+            return OnMissing.FAIL
+        if target.generic:  # no constraint forbids that it dangles, and a row such as a log entry is worth keeping
+            return OnMissing.NULL
+        if self.on_missing is OnMissing.NULL and not target.nullable:
+            return OnMissing.FAIL
+        return self.on_missing
+
+    def _leads_nowhere(self, label: str, value: Any, key: Key | None) -> bool:
+        return label not in self.tables and self._outside_key(label, value, key) is None
 
     def _compared(self, label: str) -> Comparison:
         """Return the comparison of a table; one whose target is empty gets it when single rows have to be marked."""
@@ -276,28 +254,12 @@ class Plan:
             self._compare(plan)
         return cast("Comparison", plan.comparison)
 
-    def _outside_key(self, reference: Reference, record: Record) -> Any:
+    def _outside_key(self, label: str, value: Any, key: Key | None) -> Any:
         """Find the row of the target that a reference means, by identity; by primary key where that is the identity."""
-        key = record.keys.get(reference.name)
-        value = record.fields[reference.name]
-        if key is None and isinstance(value, list):
-            key = value
-        rows = self._rows_outside(reference.to)
+        rows = self._rows_outside(apps.get_model(label))
         if key is not None:
             return rows.target_key(key)
         return value if rows.has_target_key(value) else None
-
-    def _generic_key(self, label: str, value: Any, key: list[Any] | None) -> Any:
-        """Find the key that a generic reference has in the target. One that dangles keeps its own."""
-        if key is None:
-            return value
-        if label not in self.tables:
-            found = self._rows_outside(apps.get_model(label)).target_key(key[1:])
-            return value if found is None else type(value)(found)
-        table = self.tables[label].table
-        own = int(value) if table.has_automatic_key else value
-        target = self.target_key(label, own)
-        return type(value)(target)
 
     def _rows_outside(self, model: type[Model]) -> Comparison:
         """The target's rows of a model that the package does not have."""
@@ -306,6 +268,54 @@ class Plan:
             comparison = self._outside[model] = Comparison(self.scratch, table)
             comparison.fill((), RowReader(table, self.using, self._keys).records())
         return self._outside[model]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What one reference of a record means: the primary key at the source, and the identity where there is one."""
+
+    field: str
+    label: str
+    value: Any
+    key: Key | None
+    nullable: bool
+    generic: bool
+
+
+def _targets(table: Table, record: Record) -> Iterator[_Target]:
+    """Yield what the references of a record mean. One that dangled at the source means nothing."""
+    for reference in table.references:
+        name = reference.name
+        value = record.fields[name]
+        if value is None or not reference.renumbered:
+            continue
+        key = value if name in record.refs else record.keys.get(name)
+        label = reference.to._meta.label_lower
+        yield _Target(name, label, record.refs.get(name, value), key, reference.field.null, generic=False)
+    for generic in table.generics:
+        key = record.keys.get(generic.object_id)
+        if key is not None:
+            label, *identity = key
+            model = apps.get_model(label)
+            value = model._meta.pk.to_python(record.fields[generic.object_id])
+            yield _Target(generic.object_id, label, value, identity, nullable=False, generic=True)
+
+
+def _reference_missing(table: Table, record: Record, target: _Target, policy: OnMissing) -> Finding:
+    done = {
+        OnMissing.FAIL: "",
+        OnMissing.NULL: ", left leading nowhere" if target.generic else ", set to null",
+        OnMissing.SKIP: ", row skipped",
+    }
+    return Finding(
+        severity=Severity.ERROR if policy is OnMissing.FAIL else Severity.WARNING,
+        code="reference_missing",
+        model=table.label,
+        identity=table.identity_of(record),
+        field=target.field,
+        expected=target.key or target.value,
+        message=f"refers to a row of {target.label} that is neither in the package nor in the database{done[policy]}",
+    )
 
 
 def _counted(records: Iterator[Record], progress: Progress) -> Iterator[Record]:

@@ -14,7 +14,7 @@ from backups import databases
 from backups.package.reader import PackageReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services.catalogue import package_path
+from backups.services.catalogue import delete_package, package_path
 from backups.services.create import take_safety_backup
 from backups.services.load import Loader
 from backups.services.operation import operation, require_migrated, step
@@ -61,7 +61,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
                 package.check(progress)
             require_same_schema(package.manifest, options.using)
             _Restore(report, options, package, progress).run()
-    restore_finished.send(Report, report=report, using=options.using)
+    if not options.dry_run:
+        restore_finished.send(Report, report=report, using=options.using)
     return report
 
 
@@ -84,6 +85,7 @@ class _Restore:
         self.database = databases.of(options.using)
         self.results: dict[str, ModelResult] = {}
         self.files = FileRestore(package, report, progress)
+        self.safety_backup = ""
 
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.package.manifest.models]
@@ -91,10 +93,10 @@ class _Restore:
             with self.database.exclusive(tables):
                 self._inside_transaction()
         except _RolledBack:
-            self.files.discard()
+            self._clean_up()
             return
         except BaseException:
-            self.files.discard()
+            self._clean_up()
             raise
         finally:
             ContentType.objects.clear_cache()
@@ -103,6 +105,12 @@ class _Restore:
         if self.options.config_to is not None:
             restore_config(self.package, self.options.config_to)
         self.report.verdict = Verdict.FAILED if self.report.has_errors else Verdict.PROVED
+
+    def _clean_up(self) -> None:
+        """Remove what lies outside the database: nothing has changed, so that there is nothing to go back to."""
+        self.files.discard()
+        if self.safety_backup:
+            delete_package(self.safety_backup)
 
     def _inside_transaction(self) -> None:
         report, options = self.report, self.options
@@ -138,7 +146,8 @@ class _Restore:
         report = self.report
         if self.options.safety_backup:
             with step(report, "safety backup"):
-                report.options["safety_backup"] = take_safety_backup(self.options.using, self.progress)
+                self.safety_backup = take_safety_backup(self.options.using, self.progress)
+                report.options["safety_backup"] = self.safety_backup
         with step(report, "load"):
             loader = Loader(plan, self.progress)
             loader.load()

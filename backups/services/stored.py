@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -167,15 +168,13 @@ def restore_config(package: PackageReader, directory: Path) -> None:
         path = directory / entry.member.removeprefix("config/")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            with path.open("xb", opener=_private) as file:
+            with open(path, "xb", opener=_private) as file:  # noqa: PTH123: Path.open has no opener
                 file.write(package.read_config(entry))
         except FileExistsError as error:
             raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files") from error
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)
 
 

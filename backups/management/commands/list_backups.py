@@ -1,13 +1,39 @@
+from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
-from backups.management.operate import OperationCommand, failures_as_exit_codes
-from backups.services.catalogue import list_packages
+from django.core.management.base import BaseCommand
+from django.db import DEFAULT_DB_ALIAS
+
+from backups.management.operate import failures_as_exit_codes
+from backups.rendering import as_json, table, with_unit
+from backups.services.catalogue import Listed, list_packages
 
 
-class Command(OperationCommand):
-    help = "List the packages: what the storage holds and what the catalogue knows. Works without a database."
+class Command(BaseCommand):
+    help = "List the packages: what the storage holds and the catalogue remembers. Works without a database."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="database of the catalogue")
+        parser.add_argument("--json", action="store_true", help="print a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with failures_as_exit_codes():
-            packages = list_packages(options["database"])
-        self.print_rows(options, [package.as_data() for package in packages], empty="there is no package yet")
+            packages, trouble = list_packages(options["database"])
+        if trouble:
+            self.stderr.write(f"the catalogue cannot be read, this is what the storage holds: {trouble}")
+        if options["json"]:
+            self.stdout.write(as_json([asdict(package) for package in packages]))
+        elif packages:
+            head = ("package", "kind", "created", "size", "rows", "files", "state", "note")
+            self.stdout.write(table(head, [_row(package) for package in packages], right=(3, 4, 5)))
+        else:
+            self.stdout.write("there is no package yet; create one with create_backup")
+
+
+def _row(package: Listed) -> tuple[str, ...]:
+    state = "stored" if package.stored and package.catalogued else "lost" if not package.stored else "not catalogued"
+    counts = ("" if count is None else str(count) for count in (package.rows, package.files))
+    created = f"{package.created:%Y-%m-%d %H:%M:%S}"
+    return (package.name, package.kind, created, with_unit(package.size), *counts, state, package.note)

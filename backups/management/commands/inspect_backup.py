@@ -1,0 +1,60 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from backups.management.operate import failures_as_exit_codes
+from backups.package.manifest import Manifest
+from backups.rendering import as_json, table, with_unit
+from backups.services.inspect import Inspection, inspect
+from backups.terminal import TerminalProgress
+
+
+class Command(BaseCommand):
+    help = "Show what is inside a package, and check every hash in it. Needs no database."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
+        parser.add_argument("--json", action="store_true", help="print name, size and manifest as one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
+            inspection = inspect(options["package"], progress)
+        self.stdout.write(as_json(inspection.as_data()) if options["json"] else _text(inspection))
+
+
+def _text(inspection: Inspection) -> str:
+    manifest = inspection.manifest
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    engine = f"{manifest.engine['vendor']} {manifest.engine['version']}"
+    lines = [
+        f"{inspection.name}  {with_unit(inspection.size)}",
+        f"{manifest.kind} {manifest.id} of {manifest.created:%Y-%m-%d %H:%M:%S} UTC, from {engine} ({versions})",
+        "",
+        *_models(manifest),
+        f"files: {manifest.files.count} with {with_unit(manifest.files.bytes)}, {manifest.files.missing} missing",
+        *(f"configuration: {entry.member.removeprefix('config/')}" for entry in manifest.config),
+        "all hashes checked: the package is whole",
+    ]
+    return "\n".join(lines)
+
+
+def _models(manifest: Manifest) -> list[str]:
+    rows = [
+        (
+            entry.label,
+            str(entry.rows),
+            f"{entry.identity.rule.replace('_', ' ')} ({', '.join(entry.identity.fields) or 'natural_key()'})",
+            with_unit(sum(chunk.size for chunk in entry.chunks)),
+        )
+        for entry in manifest.models
+        if entry.rows
+    ]
+    empty = [entry.label for entry in manifest.models if not entry.rows]
+    return [
+        table(("model", "rows", "identity", "size"), rows, right=(1, 3)),
+        f"without rows: {', '.join(empty) or 'none'}",
+        *(f"left out: {entry.label} ({entry.rows} rows): {entry.reason}" for entry in manifest.excluded),
+        "",
+    ]

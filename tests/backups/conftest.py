@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import oracle
+from tests.systems import System
+
+
+# The audit trail grows with each attempt, and with each re-initialisation begins anew.
+TRAIL = {"core.auditevent"}
+
+
+@pytest.fixture
+def seeded(system: System) -> System:
+    """A system with the demo data and one package of it."""
+    assert system.run("seed_demo").code == 0
+    assert system.run("create_backup").code == 0
+    return system
+
+
+@pytest.fixture
+def package(seeded: System) -> Path:
+    (path,) = seeded.packages.glob("backup-*.zip")
+    return path
+
+
+@contextmanager
+def nothing_changes(system: System) -> Iterator[None]:
+    """Fail unless rows, keys, media and packages are afterwards what they were, but for the trail of the attempt."""
+    before = state(system)
+    yield
+    after = state(system)
+    for was, is_now in zip(before, after, strict=True):
+        for name in was.keys() | is_now.keys():
+            assert is_now.get(name) == was.get(name), name
+
+
+def state(system: System) -> list[dict[str, Any]]:
+    rows, keys = oracle.rows(ignore=TRAIL), oracle.keys()
+    for label in TRAIL:
+        del keys[label]
+    return [rows, keys, oracle.files(system.media), oracle.files(system.packages)]
