@@ -83,17 +83,19 @@ TEMPLATES = [
     }
 ]
 
-_database: dict[str, Any] = {**dj_database_url.config()}
-if not _database:
+_database: dict[str, Any]
+if os.environ.get("DATABASE_URL"):
+    _database = {**dj_database_url.config()}
+else:
     VAR_DIR.mkdir(mode=0o700, exist_ok=True)
     _database = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR_DIR / "db.sqlite3"}
-_database.setdefault("OPTIONS", {})
+_options = _database.setdefault("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.mysql":
     # https://docs.djangoproject.com/en/5.2/ref/databases/#mysql-sql-mode: refuse values instead of truncating them.
-    _database["OPTIONS"] |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
+    _options |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
 elif _database["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time: the others wait for it for so many seconds.
-    _database["OPTIONS"] |= {"timeout": 20}
+    _options |= {"timeout": 20}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
