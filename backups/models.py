@@ -81,6 +81,19 @@ class ModelReport(models.Model):
     def __str__(self) -> str:
         return self.model
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The counts in the order of the report's columns."""
+        return (
+            self.package,
+            self.before,
+            self.created,
+            self.updated,
+            self.unchanged,
+            self.deleted,
+            self.after,
+        )
+
 
 class ReportFinding(models.Model):
     """One finding of a report. Values are JSON as text, so that anything can be shown, cut where it is very long."""

@@ -1,4 +1,4 @@
-"""Keeping reports and catalogue in the database. Where their tables do not exist, nothing is kept and False returned."""
+"""Keeping reports and catalogue in the database. Where it has no tables for them, nothing is kept."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class OperationCommand(BaseCommand):
             raise CommandError(f"there is no database {options['database']!r} in DATABASES", returncode=2)
         with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
             report = call(progress)
-        self.stdout.write(render_json(report) if options["json"] else render_text(report))
+        self.stdout.write(render_json(report) if options["json"] else render_text(report, color=self.stdout.isatty()))
         if code := exit_code(report):
             sys.exit(code)
 

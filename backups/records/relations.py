@@ -27,6 +27,16 @@ def final_field(field: AnyField) -> AnyField:
     return field
 
 
+def column_of(field: AnyField) -> str:
+    """Return the column of a concrete field."""
+    return cast("str", field.column)
+
+
+def has_constraint(field: AnyField) -> bool:
+    """Return whether the database itself keeps a foreign key from dangling."""
+    return bool(cast("Any", field).db_constraint)
+
+
 def get_field(model: type[Model], name: str) -> AnyField:
     """Return a model's field by name; ``pk`` names the primary key."""
     return cast("AnyField", model._meta.pk if name == "pk" else model._meta.get_field(name))

@@ -13,7 +13,7 @@ from django.db.models import Model
 from backups import databases
 from backups.records.identity import Part, Rule
 from backups.records.record import Key, Record
-from backups.records.relations import final_field, get_field, related_model
+from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
 from backups.records.table import GenericReference, Table
 from backups.records.values import JSON_NULL, Encoder, decoder, encoder
@@ -205,7 +205,7 @@ class RowWriter:
         connection = databases.of(using).connection
         self.table = table
         key_fields = [] if table.key_reference or len(table.key_fields) > 1 else list(table.key_fields)
-        self.columns = [field.column for field in (*key_fields, *table.columns)]
+        self.columns = [column_of(field) for field in (*key_fields, *table.columns)]
         self._decode_key = decoder(key_fields[0], connection) if key_fields else None
         self._decoders = [(field.name, decoder(field, connection)) for field in table.columns]
 

@@ -12,7 +12,7 @@ from django.db.models import FileField, Model
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
-from backups.records.relations import AnyField, related_model, target_field
+from backups.records.relations import AnyField, column_of, related_model, target_field
 from backups.records.selection import primary_key_fields
 
 ADMIN_LOG = "admin.logentry"
@@ -68,6 +68,10 @@ class Table:
         self.generics = _generic_references(model)
         self.file_fields = [field for field in self.columns if isinstance(field, FileField)]
         self.has_automatic_key = identity.has_automatic_key(model)
+
+    @property
+    def key_columns(self) -> list[str]:
+        return [column_of(field) for field in self.key_fields]
 
     def __repr__(self) -> str:
         return f"<Table {self.label}>"

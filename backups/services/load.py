@@ -11,6 +11,7 @@ from backups import databases
 from backups.databases.base import Row, batched
 from backups.records.identity import unique_sets
 from backups.records.record import Key
+from backups.records.relations import column_of, get_field, has_constraint, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
 from backups.records.table import Table
 from backups.records.values import decoder
@@ -58,7 +59,7 @@ class Loader:
                 values = key if many else [key]
                 yield [one(value) for one, value in zip(decode, values, strict=True)]
 
-        self.database.delete(table.name, [field.column for field in table.key_fields], parameters())
+        self.database.delete(table.name, table.key_columns, parameters())
 
     def _keys_to_delete(self, plan: TablePlan) -> Iterator[Any]:
         if plan.comparison is None:
@@ -112,7 +113,7 @@ class Loader:
     def _explain(self, table: Table, writer: RowWriter, row: PlannedRow, parameters: Row, error: Exception) -> None:
         values = dict(zip(writer.columns, parameters, strict=True))
         for fields in unique_sets(table.model):
-            columns = {table.model._meta.get_field(name).column: name for name in fields}
+            columns = {column_of(get_field(table.model, name)): name for name in fields}
             if not columns.keys() <= values.keys():
                 continue
             if other := self._row_with(table, {column: values[column] for column in columns}):
@@ -148,14 +149,14 @@ class Loader:
                 continue
             for reference in plan.table.references:
                 field = reference.field
-                if not field.db_constraint:
+                if not has_constraint(field):
                     continue
                 dangling = self.database.dangling(
                     plan.table.name,
-                    plan.table.key_fields[0].column,
-                    field.column,
+                    plan.table.key_columns[0],
+                    column_of(field),
                     reference.to._meta.db_table,
-                    field.target_field.column,
+                    column_of(target_field(field)),
                 )
                 for pk, value in dangling:
                     self.findings.append(

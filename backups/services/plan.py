@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, cast
 
 from django.apps import apps
@@ -185,7 +186,7 @@ class Plan:
         else:
             taken = comparison.keep_free_keys(extras_stay=extras_stay)
             if table.has_automatic_key:
-                first = max(comparison.largest_key(), self.database.largest(table.name, table.key_fields[0].column))
+                first = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
                 comparison.allocate(first + 1)
             else:
                 self.findings += [_key_taken(table, pk) for pk in taken]
@@ -211,7 +212,7 @@ class Plan:
         # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
         while gone := {label: keys for label, keys in skipped.items() if keys}:
             skipped = {
-                label: self._apply_policy(plan, lambda label, value, _, gone=gone: value in gone.get(label, ()))
+                label: self._apply_policy(plan, partial(_is_gone, gone))
                 for label, plan in self.tables.items()
                 if plan.table.generics or any(one.to._meta.label_lower in gone for one in plan.table.references)
             }
@@ -299,6 +300,10 @@ def _targets(table: Table, record: Record) -> Iterator[_Target]:
             model = apps.get_model(label)
             value = model._meta.pk.to_python(record.fields[generic.object_id])
             yield _Target(generic.object_id, label, value, identity, nullable=False, generic=True)
+
+
+def _is_gone(gone: dict[str, set[Any]], label: str, value: Any, key: Key | None) -> bool:
+    return value in gone.get(label, ())
 
 
 def _reference_missing(table: Table, record: Record, target: _Target, policy: OnMissing) -> Finding:

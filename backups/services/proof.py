@@ -17,7 +17,7 @@ from backups.records.comparison import (
     are_equal_in_order,
     differing_fields,
 )
-from backups.records.record import Key, Record, parse
+from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, Progress, Severity
@@ -77,10 +77,6 @@ def shown(field: str, value: Any) -> Any:
     if value is not None and any(word in field.lower() for word in conf.read().sensitive):
         return REDACTED
     return value
-
-
-def records_of(lines: Iterable[bytes], label: str) -> Iterator[Record]:
-    return (parse(line, label) for line in lines)
 
 
 def _missing(table: Table, pair: Pair) -> Finding:

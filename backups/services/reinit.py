@@ -43,6 +43,8 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
         stored = referenced_files(models, using)
         if options.dry_run:
             report.files.deleted = len(stored)
+            for result in report.models:
+                result.deleted = result.before
             report.verdict = Verdict.DIFFERENCES
             return report
         _empty(report, models, options, progress or NoProgress())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from django.apps import apps
@@ -12,6 +13,7 @@ from django.db import IntegrityError
 
 from backups import databases
 from backups.package.reader import PackageReader
+from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import delete_package, package_path
@@ -196,7 +198,7 @@ class _Restore:
             if not self._is_verbatim(prover, plan, table_plan):
                 findings = prover.differences(
                     table,
-                    lambda label=label: (row.record for row in plan.rows(label) if row.action != SKIPPED),
+                    partial(_expected, plan, label),
                     self._extras(plan, label),
                 )
             self.report.findings += findings
@@ -214,6 +216,10 @@ class _Restore:
         if label in plan.append_only:
             return Extras.APPENDED
         return Extras.MAY_STAY if self.options.mode is Mode.MERGE else Extras.DIFFER
+
+
+def _expected(plan: Plan, label: str) -> Iterator[Record]:
+    return (row.record for row in plan.rows(label) if row.action != SKIPPED)
 
 
 def _wrong_count(table: Table, expected: int, found: int) -> Finding:

@@ -70,7 +70,7 @@ def _storages(directory: Path) -> Iterator[None]:
     with ExitStack() as stack:
         for number, alias in enumerate(settings.STORAGES):
             live, scratch = storages[alias], FileSystemStorage(location=directory / f"storage-{number}")
-            stack.enter_context(_replaced(storages._storages, alias, scratch))
+            stack.enter_context(_replaced(vars(storages)["_storages"], alias, scratch))
             for field in fields:
                 if field.storage is live:
                     stack.enter_context(_replaced(field.__dict__, "storage", scratch))

@@ -17,6 +17,7 @@ from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
 from backups.records.comparison import Scratch
+from backups.records.relations import column_of
 from backups.records.table import Table
 from backups.reporting import Finding, Progress, Report, Severity
 
@@ -45,7 +46,7 @@ def referenced_files(models: Sequence[type[Model]], using: str) -> FileNames:
     names = FileNames()
     for table in map(Table, models):
         for field in table.file_fields:
-            for value in databases.of(using).distinct(table.name, field.column):
+            for value in databases.of(using).distinct(table.name, column_of(field)):
                 names.add(files.storage_alias(field), value)
     return names
 
@@ -168,7 +169,7 @@ def restore_config(package: PackageReader, directory: Path) -> None:
         path = directory / entry.member.removeprefix("config/")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            with open(path, "xb", opener=_private) as file:  # noqa: PTH123: Path.open has no opener
+            with open(path, "xb", opener=_private) as file:
                 file.write(package.read_config(entry))
         except FileExistsError as error:
             raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files") from error

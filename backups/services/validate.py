@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from django.apps import apps
 
 from backups import conf, databases
 from backups.package.reader import PackageReader
 from backups.records.comparison import Scratch
+from backups.records.record import Record, parse
 from backups.records.table import Table
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import package_path
 from backups.services.operation import operation, require_migrated, step
-from backups.services.proof import Extras, Prover, records_of
+from backups.services.proof import Extras, Prover
 from backups.services.schema import require_same_schema
 from backups.services.stored import compare_files
 
@@ -57,6 +60,10 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
     return report
 
 
+def _records(package: PackageReader, label: str) -> Iterator[Record]:
+    return (parse(line, label) for line in package.lines(label))
+
+
 def _compare_rows(report: Report, package: PackageReader, options: ValidateOptions, progress: Progress) -> None:
     scratch = Scratch()
     prover = Prover(options.using, scratch, progress)
@@ -73,9 +80,7 @@ def _compare_rows(report: Report, package: PackageReader, options: ValidateOptio
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
         if entry.label in append_only:
             extras = Extras.APPENDED
-        findings = prover.differences(
-            table, lambda entry=entry: records_of(package.lines(entry.label), entry.label), extras
-        )
+        findings = prover.differences(table, partial(_records, package, entry.label), extras)
         report.findings += findings
         result.proved = not any(finding.severity is Severity.ERROR for finding in findings)
     scratch.close()
