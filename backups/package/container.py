@@ -146,10 +146,10 @@ class ContainerReader:
         fields = _END64.unpack_from(tail)
         count, directory_bytes, directory_start = fields[7:10]
         sha256 = tail[-64:].decode("ascii", "replace")
+        if directory_start + directory_bytes != size - _TAIL_BYTES or directory_bytes > MAX_DIRECTORY_BYTES:
+            raise PackageDamaged("the end of the file is not that of a package; it may be cut short")
         if not re.fullmatch("[0-9a-f]{64}", sha256) or tail != _tail(count, directory_start, directory_bytes, sha256):
             raise PackageDamaged("the end of the file is not that of a package; it may be cut short")
-        if directory_start + directory_bytes != size - _TAIL_BYTES or directory_bytes > MAX_DIRECTORY_BYTES:
-            raise PackageDamaged("the directory of the package is not where its end says")
         return count, directory_start, directory_bytes, sha256
 
     def _read_directory(self, count: int, start: int, size: int) -> None:
