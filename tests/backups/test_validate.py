@@ -41,7 +41,7 @@ def other(value: Any, field: Field[Any, Any]) -> Any:
     if isinstance(value, date):
         return value + timedelta(days=1)
     if isinstance(value, int):
-        return value + 1
+        return value + 1000  # beyond what a constraint would keep apart
     if isinstance(value, str):
         return value[:-1] + ("y" if value.endswith("x") else "x") if value else "x"
     if isinstance(value, dict):
