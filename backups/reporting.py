@@ -130,7 +130,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "models": [asdict(result) for result in report.models],
         "files": asdict(report.files),
         "findings": [_plain(asdict(finding)) for finding in most_severe_first(report.findings)],
-        "steps": [asdict(step) for step in report.steps],
+        "steps": [{"name": step.name, "seconds": round(step.seconds, 3)} for step in report.steps],
         "seconds": round(report.seconds, 3),
         "error": report.error,
     }

@@ -105,7 +105,7 @@ def _extras(table: Table, comparison: Comparison, extras: Extras) -> Iterator[Fi
             code="rows_appended",
             model=table.label,
             found=count,
-            message=f"{count} rows were appended that the package does not have",
+            message="rows that the package does not have were appended",
         )
 
 

@@ -10,6 +10,7 @@ from django.core.management.sql import emit_post_migrate_signal
 from django.db.models import Model
 
 from backups import databases, files
+from backups.errors import BackupError
 from backups.records import coverage
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Verdict
 from backups.services.create import take_safety_backup
@@ -92,6 +93,11 @@ def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions
                 report.package = take_safety_backup(using, progress, allow_missing_files=options.allow_missing_files)
         with step(report, "empty"):
             database.empty(tables)
+            for model, result in zip(models, report.models, strict=True):
+                left = database.count(model._meta.db_table)
+                if left:
+                    raise BackupError(f"{result.model} still has {left} rows; nothing has changed")
+                result.deleted, result.proved = result.before, True
         try:
             with step(report, "baseline"):
                 ContentType.objects.clear_cache()
@@ -101,5 +107,3 @@ def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions
             ContentType.objects.clear_cache()  # what it has cached may be rolled back
         for model, result in zip(models, report.models, strict=True):
             result.after = result.created = database.count(model._meta.db_table)
-            result.deleted = result.before
-            result.proved = True
