@@ -16,7 +16,7 @@ import dj_database_url
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connections
+from django.db import connections
 from django.test import override_settings
 
 ENGINES = ("sqlite", "postgresql", "mariadb")

@@ -10,7 +10,6 @@ import pytest
 from tests import oracle
 from tests.systems import System
 
-
 # The audit trail grows with each attempt, and with each re-initialisation begins anew.
 TRAIL = {"core.auditevent"}
 

@@ -67,17 +67,18 @@ def test_baseline_users_keep_their_new_keys_and_references_follow(system: System
     User.objects.filter(username="system").delete()
     other = User.objects.exclude(username="admin").order_by("pk").first()
     assert other is not None
+    authors = {document.number: document.author.username for document in Document.objects.all()}
     system.run("create_backup")
     system.run("reinit_system", "--no-input")
     User.objects.filter(username="admin").delete()
-    admin_after = User.objects.create_superuser("admin").pk
-    authors = {document.number: document.author.username for document in Document.objects.all()}
+    admin_after = User.objects.create(pk=other.pk, username="admin").pk
 
     assert system.run("restore_backup", "latest").code == 0
 
     assert admin_after != admin_before
     assert User.objects.get(username="admin").pk == admin_after
-    assert {document.number: document.author.username for document in Document.objects.all()} != authors
+    assert {document.number: document.author.username for document in Document.objects.all()} == authors
+    assert User.objects.get(username=other.username).pk != other.pk
 
 
 @pytest.mark.parametrize(("source", "target"), [("postgresql", "sqlite"), ("sqlite", "mariadb")])

@@ -127,9 +127,7 @@ def giant(chunk: Chunk) -> Chunk:
 
 
 @pytest.mark.parametrize("lie", [inflated, giant])
-def test_a_chunk_that_lies_about_its_size_is_not_inflated(
-    tmp_path: Path, lie: Callable[[Chunk], Chunk]
-) -> None:
+def test_a_chunk_that_lies_about_its_size_is_not_inflated(tmp_path: Path, lie: Callable[[Chunk], Chunk]) -> None:
     path = tmp_path / "lying.zip"
     model = write(path).models[0]
     write(path, models=(replace(model, chunks=(lie(model.chunks[0]), *model.chunks[1:])),))

@@ -1,0 +1,106 @@
+"""A package that create_backup wrote is complete, private and the same for the same data; or there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+
+from backups.package.reader import PackageReader
+from documents.models import DocumentVersion
+from tests.systems import System
+
+
+def members(package: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(package) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name != "manifest.json"}
+
+
+def test_a_package_is_private_from_its_first_byte(seeded: System, package: Path) -> None:
+    assert stat.S_IMODE(package.stat().st_mode) == 0o600
+    assert [path.name for path in seeded.packages.iterdir()] == [package.name]
+
+
+def test_the_same_data_gives_the_same_bytes(seeded: System, package: Path) -> None:
+    trail = "data/core.auditevent/00000.jsonl.zst"  # in which the first backup has left an event
+
+    assert seeded.run("create_backup").code == 0
+
+    (again,) = set(seeded.packages.glob("backup-*.zip")) - {package}
+    one, two = members(package), members(again)
+    assert one.pop(trail) != two.pop(trail)
+    assert one == two
+
+
+def test_a_record_is_a_fixture_object_that_any_tool_can_read(seeded: System, package: Path) -> None:
+    lines = zstd.decompress(members(package)["data/documents.document/00000.jsonl.zst"]).splitlines()
+    document = json.loads(lines[0])
+    assert document["model"] == "documents.document"
+    assert document["fields"]["author"] == ["alice"]
+    assert isinstance(document["refs"]["author"], int)
+    assert re.search(r"\.\d{6}\+00:00$", document["fields"]["created"])
+
+
+def test_what_is_left_out_is_named_with_its_rows(system: System, settings: Any) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": ["workflows.DocumentWorkflow"]}
+    Session.objects.create(session_key="one", session_data="x", expire_date=timezone.now())
+    system.run("seed_demo")
+    assert system.run("create_backup").code == 0
+    (package,) = system.packages.glob("backup-*.zip")
+    with PackageReader(package) as reader:
+        excluded = {entry.label: (entry.rows, entry.reason) for entry in reader.manifest.excluded}
+        assert not list(reader.lines("sessions.session"))
+    assert excluded["sessions.session"] == (1, "sessions belong to one running system")
+    assert excluded["workflows.documentworkflow"] == (4, "BACKUPS['EXCLUDE']")
+
+
+def test_a_file_that_is_missing_stops_the_backup(seeded: System, package: Path) -> None:
+    version = DocumentVersion.objects.first()
+    assert version is not None
+    (seeded.media / version.file.name).unlink()
+
+    refused = seeded.run("create_backup")
+
+    assert refused.code == 3
+    assert version.file.name in refused.err
+    assert "--allow-missing-files" in refused.err
+    assert list(seeded.packages.iterdir()) == [package]
+
+
+def test_a_file_that_is_missing_is_named_in_the_package_where_that_was_asked_for(seeded: System, package: Path) -> None:
+    version = DocumentVersion.objects.first()
+    assert version is not None
+    (seeded.media / version.file.name).unlink()
+
+    created = seeded.run("create_backup", "--allow-missing-files", "--json")
+
+    report = json.loads(created.out)
+    assert (created.code, report["files"]["missing"]) == (0, 1)
+    assert [(one["severity"], one["identity"]) for one in report["findings"] if one["code"] == "file_missing"] == [
+        ("warning", ["default", version.file.name])
+    ]
+    assert seeded.run("validate_restore", "latest").code == 0
+
+
+def test_a_path_that_exists_is_never_overwritten(seeded: System, tmp_path: Path) -> None:
+    path = tmp_path / "mine.zip"
+    assert seeded.run("create_backup", "--output", str(path)).code == 0
+    before = path.read_bytes()
+    assert seeded.run("create_backup", "--output", str(path)).code == 2
+    assert path.read_bytes() == before
+    assert seeded.run("validate_restore", str(path), "--allow-extra").code == 0
+
+
+@pytest.mark.parametrize("level", [1, 19])
+def test_any_level_of_compression_is_read_back(system: System, settings: Any, level: int) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"COMPRESSION_LEVEL": level}
+    assert system.run("create_backup").code == 0
+    assert system.run("validate_restore", "latest").code == 0

@@ -1,0 +1,86 @@
+"""A drill proves a package without touching the live system, and leaves nothing behind but its report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from backups.errors import BackupError
+from backups.models import RestoreReport
+from backups.services import drill
+from tests.backups.conftest import nothing_changes
+from tests.systems import System
+
+
+def scratch_systems(system: System) -> list[str]:
+    """Return the scratch databases and directories that there are."""
+    found = [path.name for path in Path(tempfile.gettempdir()).glob("drill-*")]
+    if system.engine == "sqlite":
+        return found
+    query = "SELECT datname FROM pg_database" if system.engine == "postgresql" else "SHOW DATABASES"
+    with connections["default"].cursor() as cursor:
+        cursor.execute(query)
+        return [*found, *(name for (name,) in cursor.fetchall() if name.startswith("drill_"))]
+
+
+def test_a_package_is_rehearsed(seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with nothing_changes(seeded):
+        result = seeded.run("recovery_drill", "--json")
+
+    report = json.loads(result.out)
+    assert (result.code, report["verdict"]) == (0, "proved")
+    assert [step["name"] for step in report["steps"]] == [
+        "create scratch system",
+        "restore",
+        "validate",
+        "drop scratch system",
+    ]
+    documents = next(model for model in report["models"] if model["model"] == "documents.document")
+    assert (documents["before"], documents["after"], documents["proved"]) == (0, 5, True)
+    stored = RestoreReport.objects.get(operation="drill")
+    assert (stored.verdict, str(stored.id)) == ("proved", report["id"])
+    assert scratch_systems(seeded) == []
+
+
+def test_the_demo_plays_the_whole_story(system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with nothing_changes(system):
+        result = system.run("recovery_drill", "--demo", "--json")
+
+    report = json.loads(result.out)
+    story = {model["model"]: (model["package"], model["before"], model["after"]) for model in report["models"]}
+    assert (result.code, report["verdict"]) == (0, "proved")
+    assert story["core.user"] == (10, 2, 10)
+    assert story["documents.document"] == (5, 0, 5)
+    assert story["workflows.documentworkflow"] == (4, 0, 4)
+    assert all(model["proved"] for model in report["models"])
+    assert scratch_systems(system) == []
+
+
+def test_a_failed_drill_drops_its_scratch_system_and_keeps_its_report(
+    seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fail(*arguments: Any) -> None:
+        raise BackupError("the disk is full")
+
+    monkeypatch.setattr(drill, "restore", fail)
+    with nothing_changes(seeded):
+        result = seeded.run("recovery_drill")
+
+    assert (result.code, "the disk is full" in result.err) == (1, True)
+    assert RestoreReport.objects.get(operation="drill").verdict == "failed"
+    assert scratch_systems(seeded) == []
+
+
+def test_a_damaged_package_fails_its_drill(seeded: System, package: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(package.read_bytes()[:-10])
+    assert seeded.run("recovery_drill", str(damaged)).code == 4
