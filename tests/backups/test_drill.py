@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,30 @@ from django.db import connections
 
 from backups.errors import BackupError
 from backups.models import RestoreReport
-from backups.services import drill
+from backups.services import drill, sandbox
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
 
 
+@pytest.fixture(autouse=True)
+def own_scratch_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give this test's scratch systems names and a place of their own: others may be drilling, too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sandbox, "PREFIX", f"drill_{uuid.uuid4().hex[:8]}_")
+
+
 def scratch_systems(system: System) -> list[str]:
-    """Return the scratch databases and directories that there are."""
+    """Return the scratch databases and directories that this test has made."""
     found = [path.name for path in Path(tempfile.gettempdir()).glob("drill-*")]
     if system.engine == "sqlite":
         return found
     query = "SELECT datname FROM pg_database" if system.engine == "postgresql" else "SHOW DATABASES"
     with connections["default"].cursor() as cursor:
         cursor.execute(query)
-        return [*found, *(name for (name,) in cursor.fetchall() if name.startswith("drill_"))]
+        return [*found, *(name for (name,) in cursor.fetchall() if name.startswith(sandbox.PREFIX))]
 
 
-def test_a_package_is_rehearsed(seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_a_package_is_rehearsed(seeded: System) -> None:
     with nothing_changes(seeded):
         result = seeded.run("recovery_drill", "--json")
 
@@ -48,8 +55,7 @@ def test_a_package_is_rehearsed(seeded: System, monkeypatch: pytest.MonkeyPatch,
     assert scratch_systems(seeded) == []
 
 
-def test_the_demo_plays_the_whole_story(system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_the_demo_plays_the_whole_story(system: System) -> None:
     with nothing_changes(system):
         result = system.run("recovery_drill", "--demo", "--json")
 
@@ -64,9 +70,8 @@ def test_the_demo_plays_the_whole_story(system: System, monkeypatch: pytest.Monk
 
 
 def test_a_failed_drill_drops_its_scratch_system_and_keeps_its_report(
-    seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    seeded: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def fail(*arguments: Any) -> None:
         raise BackupError("the disk is full")
