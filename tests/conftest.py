@@ -38,18 +38,18 @@ def engines(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: object)
 @pytest.fixture
 def new_system(
     engines: Callable[[str], Engine], tmp_path: Path, django_db_blocker: object
-) -> Iterator[Callable[[str], System]]:
+) -> Iterator[Callable[..., System]]:
     """Make systems on engines by name. Each is migrated, holds the baseline, and is gone after the test."""
     with django_db_blocker.unblock(), ExitStack() as stack:
         count = 0
 
-        def system(name: str) -> System:
+        def system(name: str, *apps: str) -> System:
             nonlocal count
             count += 1
             engine = engines(name)
-            configuration = engine.fresh()
+            configuration = engine.fresh(*apps)
             stack.callback(engine.drop, configuration["NAME"])
-            return System(name, configuration, tmp_path / f"system-{count}")
+            return System(name, configuration, tmp_path / f"system-{count}", apps)
 
         yield system
 

@@ -9,7 +9,8 @@ from typing import Any
 from django.apps import apps
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import AutoField, Model
+from django.db import connections
+from django.db.models import AutoField, JSONField, Model
 
 IGNORED = {"sessions.session"}
 
@@ -17,7 +18,7 @@ Rows = dict[str, list[tuple[tuple[str, str], ...]]]
 
 
 def rows(using: str = "default", *, ignore: set[str] = frozenset()) -> Rows:
-    """Return every row of every model, references replaced by what they mean, automatic keys left out."""
+    """Return every row of every model, with what its references mean, and without automatic keys that may change."""
     return {
         model._meta.label_lower: sorted(_row(instance, using) for instance in model._base_manager.using(using))
         for model in apps.get_models(include_auto_created=True)
@@ -45,7 +46,7 @@ def files(directory: Path) -> dict[str, str]:
     }
 
 
-def _row(instance: Model, using: str) -> tuple[tuple[str, str], ...]:
+def _row(instance: Model, using: str, only: set[str] | None = None) -> tuple[tuple[str, str], ...]:
     generic = {
         field.fk_field: field.ct_field
         for field in instance._meta.private_fields
@@ -53,8 +54,10 @@ def _row(instance: Model, using: str) -> tuple[tuple[str, str], ...]:
     }
     values = {}
     for field in instance._meta.local_concrete_fields:
+        if only is not None and field.name not in only:
+            continue
         value = field.value_from_object(instance)
-        if isinstance(field, AutoField) and _can_be_renumbered(type(instance)):
+        if isinstance(field, AutoField) and _identity(type(instance)) is not None:
             continue
         if field.remote_field and value is not None:
             value = _meaning(field.related_model, {field.target_field.attname: value}, using)
@@ -63,16 +66,47 @@ def _row(instance: Model, using: str) -> tuple[tuple[str, str], ...]:
             if content_type is not None:
                 model = ContentType.objects.db_manager(using).get_for_id(content_type).model_class()
                 value = _meaning(model, {"pk": model._meta.pk.to_python(value)}, using)
+        elif isinstance(field, JSONField) and value is None:
+            value = "SQL NULL" if _is_null(instance, field, using) else "JSON null"
+        elif isinstance(value, memoryview):
+            value = bytes(value)
         values[field.name] = repr(value)
     return tuple(sorted(values.items()))
 
 
-def _can_be_renumbered(model: type[Model]) -> bool:
-    return hasattr(model, "natural_key") or model._meta.auto_created is not False
+def _identity(model: type[Model]) -> list[str] | None:
+    """Name what identifies a row beside its primary key: every field of an automatic table, or the unique ones."""
+    own = model._meta.local_concrete_fields
+    if model._meta.auto_created:
+        return [field.attname for field in own if not field.primary_key]
+    unique = [field.attname for field in own if field.unique and not field.primary_key and not field.null]
+    sets = [list(names) for names in model._meta.unique_together]
+    sets += [list(one.fields) for one in model._meta.total_unique_constraints]
+    return next(iter([unique[:1]] * bool(unique) + sets), None)
 
 
 def _meaning(model: type[Model], key: dict[str, Any], using: str) -> Any:
+    """Say which row a reference means, without a primary key that is automatic where there is another way."""
     found = model._base_manager.using(using).filter(**key).first()
     if found is None:
         return f"nothing at {key}"
-    return (model._meta.label_lower, *found.natural_key()) if hasattr(found, "natural_key") else found.pk
+    names = _identity(model)
+    if names is None or not isinstance(model._meta.pk, AutoField):
+        parent = model._meta.pk.remote_field
+        return _meaning(parent.model, {"pk": found.pk}, using) if parent else (model._meta.label_lower, found.pk)
+    return (model._meta.label_lower, *_row(found, using, _fields(model, names)))
+
+
+def _fields(model: type[Model], names: list[str]) -> set[str]:
+    return {field.name for field in model._meta.local_concrete_fields if {field.name, field.attname} & set(names)}
+
+
+def _is_null(instance: Model, field: JSONField, using: str) -> bool:
+    quote = connections[using].ops.quote_name
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT {quote(field.column)} IS NULL FROM {quote(instance._meta.db_table)}"
+            f" WHERE {quote(instance._meta.pk.column)} = %s",
+            [instance._meta.pk.get_db_prep_value(instance.pk, connections[using])],
+        )
+        return bool(cursor.fetchone()[0])

@@ -50,7 +50,7 @@ class Engine:
         self.name = name
         self.directory = directory
         self._made: list[str] = []
-        self._templates: dict[str, dict[str, Any]] = {}
+        self._templates: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base = {**dj_database_url.parse(URLS[name]), "OPTIONS": OPTIONS[name]}
         try:
             with _connected(self._base), connections["default"].cursor() as cursor:
@@ -58,9 +58,9 @@ class Engine:
         except Exception as error:
             raise Unreachable(f"{name} at {URLS[name]}: {error}") from error
 
-    def fresh(self) -> dict[str, Any]:
-        """Return the configuration of a migrated database that nobody else uses."""
-        template = self._template()
+    def fresh(self, *apps: str) -> dict[str, Any]:
+        """Return the configuration of a migrated database that nobody else uses, with ``apps`` besides our own."""
+        template = self._template(apps)
         copy = self._configuration()
         if self.name == "sqlite":
             shutil.copyfile(template["NAME"], copy["NAME"])
@@ -85,19 +85,18 @@ class Engine:
         for name in self._made:
             self.drop(name)
 
-    def _template(self) -> dict[str, Any]:
-        key = "core"
-        if key not in self._templates:
+    def _template(self, apps: tuple[str, ...]) -> dict[str, Any]:
+        if apps not in self._templates:
             template = self._configuration()
             if self.name == "postgresql":
                 self._administer(f'CREATE DATABASE "{template["NAME"]}"')
             elif self.name == "mariadb":
                 self._administer(f"CREATE DATABASE `{template['NAME']}` CHARACTER SET utf8mb4")
             self._made.append(template["NAME"])
-            with _connected(template):
-                call_command("migrate", verbosity=0)
-            self._templates[key] = template
-        return self._templates[key]
+            with installed(apps), _connected(template):
+                call_command("migrate", verbosity=0, run_syncdb=True)
+            self._templates[apps] = template
+        return self._templates[apps]
 
     def _configuration(self) -> dict[str, Any]:
         name = f"test_{uuid.uuid4().hex[:12]}"
@@ -126,6 +125,7 @@ class System:
     engine: str
     configuration: dict[str, Any]
     directory: Path
+    apps: tuple[str, ...] = ()
 
     @property
     def media(self) -> Path:
@@ -143,7 +143,7 @@ class System:
             "default": {"BACKEND": filesystem, "OPTIONS": {"location": self.media}},
             "backups": {"BACKEND": filesystem, "OPTIONS": {"location": self.packages}},
         }
-        with override_settings(STORAGES=stored), _connected(self.configuration):
+        with installed(self.apps), override_settings(STORAGES=stored), _connected(self.configuration):
             yield self
 
     def run(self, command: str, *arguments: str, **options: Any) -> Result:
@@ -159,6 +159,16 @@ class System:
         except SystemExit as error:
             code = int(error.code or 0)
         return Result(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def installed(apps: tuple[str, ...]) -> Iterator[None]:
+    """Have apps installed besides our own."""
+    if apps:
+        with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, *apps]):
+            yield
+    else:
+        yield
 
 
 @contextmanager

@@ -24,17 +24,39 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
+    def distinct(self, table: str, column: str) -> Iterator[str]:
+        # Most collations take 'a' for 'A'; no file system and no storage does.
+        quoted = self._quote(column)
+        text = f"CONVERT({quoted} USING utf8mb4) COLLATE utf8mb4_bin"
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT DISTINCT {text} FROM {self._quote(table)} WHERE {quoted} <> ''")
+            while page := cursor.fetchmany():
+                yield from (value for (value,) in page)
+
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             try:
                 with transaction.atomic(using=self.connection.alias):
+                    self._lock_rows(tables)
                     yield
             finally:
                 if self.connection.is_usable():
                     cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
+
+    def _lock_rows(self, tables: Sequence[str]) -> None:
+        """Keep others from writing: LOCK TABLES would commit, but a locking read takes every row and every gap.
+
+        It reads the primary index, whose locks no writer can do without, and comes before the first reading that
+        takes the snapshot.
+        """
+        with self.connection.cursor() as cursor:
+            for table in tables:
+                cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                cursor.fetchall()
 
     def reset_sequences(self, models: Sequence[type]) -> None:
         """Nothing to do: InnoDB's counters follow the keys that are inserted, and setting one would commit."""

@@ -53,8 +53,17 @@ class Database(base.Database):
                 copy.write_row(row)
 
     def empty(self, tables: Sequence[str]) -> None:
+        names = [self._quote(table) for table in tables]
         with self.connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {', '.join(self._quote(table) for table in tables)} RESTART IDENTITY")
+            cursor.execute(
+                "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%s::regclass[])"
+                " AND NOT conrelid = ANY(%s::regclass[]) LIMIT 1",
+                [names, names],
+            )
+            if cursor.fetchone():  # TRUNCATE refuses a table that another one refers to, even where that one is empty
+                super().empty(tables)
+            else:
+                cursor.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
 
     def reset_sequences(self, models: Sequence[type[Model]]) -> None:
         # Django's setval() survives a rollback; ALTER SEQUENCE does not.
@@ -72,7 +81,10 @@ class Database(base.Database):
                             first = max(
                                 self._value(following), self.largest(model._meta.db_table, str(field.column)) + 1
                             )
-                            cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {first}")
+                            last = self._value(
+                                "SELECT seqmax FROM pg_sequence WHERE seqrelid = %s::regclass", [sequence]
+                            )
+                            cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {min(first, last)}")
 
     def check_constraints(self) -> None:
         with self.connection.cursor() as cursor:

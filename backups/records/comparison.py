@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backups.records.record import Key, Record, dumps, parse
+from django.db.models import Model
+
+from backups.records.record import Key, Record, parse
 from backups.records.table import Table
+from backups.records.values import canonical, dumps
 
 
 class Scratch:
@@ -51,7 +54,7 @@ CREATED, CHANGED, UNCHANGED, SKIPPED = "created", "changed", "unchanged", "skipp
 class Comparison:
     """The rows of a package and of a database, one line each in ``Scratch``: identity, primary key, hash of content.
 
-    Two rows with one identity (a natural key that nothing keeps unique) are told apart by their order.
+    Two rows with one identity (a natural key that nothing keeps unique) are told apart by their order: see ``Twins``.
     """
 
     def __init__(self, scratch: Scratch, table: Table) -> None:
@@ -64,15 +67,13 @@ class Comparison:
         )
         self._sql.execute(f"CREATE TABLE {self._target} (ordinal INTEGER PRIMARY KEY, identity BLOB, pk, hash BLOB)")
 
-    def fill(self, package: Iterable[Record], target: Iterable[Record]) -> None:
+    def fill(self, package: Side, target: Side) -> None:
         """Take both sides in and match them by identity."""
-        for name, records in ((self._package, package), (self._target, target)):
+        for name, side in ((self._package, package), (self._target, target)):
             with self._transaction():
-                self._sql.executemany(
-                    f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(records)
-                )
+                self._sql.executemany(f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(side))
             self._sql.execute(f"CREATE INDEX {name}_identity ON {name} (identity)")
-            self._tell_apart(name)
+            _tell_apart(self._sql, name)
         self._sql.execute(
             f"UPDATE {self._package} SET target_pk = t.pk,"
             f" action = CASE WHEN t.hash = {self._package}.hash THEN '{UNCHANGED}' ELSE '{CHANGED}' END"
@@ -125,7 +126,11 @@ class Comparison:
         stays = "1" if extras_stay else f"NOT ({self._is_extra})"
         taken = f"EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
         new = f"p.action = '{CREATED}'"
-        self._sql.execute(f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken}")
+        # A twin's place in the order is all that tells it apart, and only a key beyond all others is sure to keep it.
+        first_of_its_kind = "substr(p.identity, -1) = CAST(']' AS BLOB)"
+        self._sql.execute(
+            f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken} AND {first_of_its_kind}"
+        )
         rows = self._sql.execute(
             f"SELECT pk FROM {self._package} p WHERE {new} AND {taken} ORDER BY ordinal"
         ).fetchall()
@@ -143,10 +148,20 @@ class Comparison:
         )
         return first + cursor.rowcount
 
-    def derive_keys(self, of_parent: Callable[[Any], Any]) -> None:
-        """Give new rows whose primary key is a reference the key that the row referred to has."""
-        self._sql.create_function("of_parent", 1, lambda pk: _cell(of_parent(_from_cell(pk))))
-        self._sql.execute(f"UPDATE {self._package} SET target_pk = of_parent(pk) WHERE action = '{CREATED}'")
+    def derive_keys(self, derive: Callable[[Any], Any]) -> None:
+        """Give new rows whose primary key is made of references the key that follows from them."""
+        self._sql.create_function("derived", 1, lambda pk: _cell(derive(_from_cell(pk))))
+        self._sql.execute(f"UPDATE {self._package} SET target_pk = derived(pk) WHERE action = '{CREATED}'")
+
+    def will_be_used(self, pk: Any, *, extras_stay: bool) -> bool:
+        """Return whether a row of the target will have this primary key."""
+        self._index_target_keys()
+        self._sql.execute(f"CREATE INDEX IF NOT EXISTS {self._package}_target ON {self._package} (target_pk)")
+        cell = _cell(pk)
+        if self._value(f"SELECT COUNT(*) FROM {self._package} WHERE target_pk = ? AND action <> '{SKIPPED}'", cell):
+            return True
+        stays = "1" if extras_stay else f"NOT ({self._is_extra})"
+        return bool(self._value(f"SELECT COUNT(*) FROM {self._target} t WHERE t.pk = ? AND {stays}", cell))
 
     def skip(self, ordinal: int) -> None:
         self._sql.execute(f"UPDATE {self._package} SET action = '{SKIPPED}' WHERE ordinal = ?", (ordinal,))
@@ -175,28 +190,20 @@ class Comparison:
 
     @property
     def _is_extra(self) -> str:
-        return f"NOT EXISTS (SELECT 1 FROM {self._package} x WHERE x.identity = t.identity)"
+        same = f"SELECT 1 FROM {self._package} x WHERE x.identity = t.identity"
+        return f"NOT EXISTS ({same} AND x.action IS NOT '{SKIPPED}')"
 
     def _index_target_keys(self) -> None:
         self._sql.execute(f"CREATE INDEX IF NOT EXISTS {self._target}_pk ON {self._target} (pk)")
 
-    def _lines(self, records: Iterable[Record]) -> Iterator[tuple[int, bytes, Any, bytes]]:
+    def _lines(self, side: Side) -> Iterator[tuple[int, bytes, Any, bytes]]:
         table = self.table
-        for ordinal, record in enumerate(records):
-            content = record.content(with_key=table.key_is_content)
-            yield ordinal, dumps(table.identity_of(record)), _cell(record.pk), hashlib.sha256(content).digest()
+        for ordinal, record in enumerate(side.records):
+            digest = hashlib.sha256(side.content(table, record)).digest()
+            yield ordinal, dumps(table.identity_of(record)), _cell(record.pk), digest
 
     def _padding(self, name: str) -> str:
         return ", NULL, NULL, NULL" if name == self._package else ""
-
-    def _tell_apart(self, name: str) -> None:
-        if not self._sql.execute(f"SELECT 1 FROM {name} GROUP BY identity HAVING COUNT(*) > 1 LIMIT 1").fetchone():
-            return
-        numbered = f"SELECT ordinal, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY pk) AS n FROM {name}"
-        self._sql.execute(
-            f"UPDATE {name} SET identity = identity || CAST('#' || w.n AS BLOB) FROM ({numbered}) w"
-            f" WHERE w.ordinal = {name}.ordinal AND w.n > 1"
-        )
 
     def _transaction(self) -> sqlite3.Connection:
         self._sql.execute("BEGIN")
@@ -231,9 +238,68 @@ class KeyMap:
         return _from_cell(row[0]) if row else pk
 
 
+class Twins:
+    """Tells apart, on one side, the rows of an identity that nothing keeps unique: the later ones have a number."""
+
+    def __init__(self, scratch: Scratch, read: Callable[[Table], Iterable[Record]]) -> None:
+        self._scratch = scratch
+        self._read = read
+        self._numbers: dict[type[Model], dict[Any, int]] = {}
+
+    def content(self, table: Table, record: Record) -> bytes:
+        """Write what a row says, with the number of each twin that it refers to."""
+        return table.content(record, self._referred(table, record) if table.may_refer_to_twins else {})
+
+    def _referred(self, table: Table, record: Record) -> dict[str, int]:
+        numbers = {}
+        for name, model, pk in table.referred(record):
+            if number := self._of(model).get(pk):
+                numbers[name] = number
+        return numbers
+
+    def _of(self, model: type[Model]) -> dict[Any, int]:
+        if model not in self._numbers:
+            self._numbers[model] = self._count(Table(model))
+        return self._numbers[model]
+
+    def _count(self, table: Table) -> dict[Any, int]:
+        if not table.may_have_twins:
+            return {}
+        sql, name = self._scratch.connection, self._scratch.new_name("twins")
+        sql.execute(f"CREATE TABLE {name} (ordinal INTEGER PRIMARY KEY, identity BLOB, pk)")
+        lines = ((dumps(table.identity_of(record)), _cell(record.pk)) for record in self._read(table))
+        sql.executemany(f"INSERT INTO {name} (identity, pk) VALUES (?, ?)", lines)
+        numbers = {_from_cell(pk): number for _, pk, number in _numbered(sql, name)}
+        sql.execute(f"DROP TABLE {name}")
+        return numbers
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets of rows: the records, and how their content is written."""
+
+    records: Iterable[Record]
+    content: Callable[[Table, Record], bytes] = Table.content
+
+
+def _tell_apart(sql: sqlite3.Connection, name: str) -> None:
+    for ordinal, _, number in _numbered(sql, name):
+        sql.execute(f"UPDATE {name} SET identity = CAST(identity || '#{number}' AS BLOB) WHERE ordinal = ?", (ordinal,))
+
+
+def _numbered(sql: sqlite3.Connection, name: str) -> list[tuple[int, Any, int]]:
+    """Return ordinal, primary key and number of the rows whose identity an earlier row has, too."""
+    if not sql.execute(f"SELECT 1 FROM {name} GROUP BY identity HAVING COUNT(*) > 1 LIMIT 1").fetchone():
+        return []
+    window = f"SELECT ordinal, pk, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY pk) AS n FROM {name}"
+    return sql.execute(f"SELECT ordinal, pk, n FROM ({window}) WHERE n > 1").fetchall()
+
+
 def _cell(pk: Any) -> Any:
-    """A primary key as SQLite holds it: a composite one as JSON bytes."""
-    return dumps(pk) if isinstance(pk, list) else pk
+    """A primary key as SQLite holds it: a composite one as JSON bytes, another type as JSON has it."""
+    if isinstance(pk, list):
+        return dumps(pk)
+    return pk if pk is None or isinstance(pk, int | float | str) else json.loads(dumps(pk))
 
 
 def _identity(cell: bytes) -> Key:
@@ -246,12 +312,16 @@ def _from_cell(cell: Any) -> Any:
 
 
 def are_equal_in_order(
-    lines: Iterable[bytes], records: Iterable[Record], table: Table, expected_pk: Callable[[Any], Any]
+    lines: Iterable[bytes],
+    records: Iterable[Record],
+    table: Table,
+    expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
 ) -> bool:
     """Compare two sets of rows in the order of their primary keys; far faster than by identity, where it applies.
 
     ``lines`` come from the package, ``records`` from the database. True proves that every row is there with its
-    content and with the primary key that ``expected_pk`` gives; False only says that they are not so side by side.
+    content, with the primary key and the keys in its references that ``expected_keys`` gives; False only says that
+    they are not so side by side.
     """
     for line, found in itertools.zip_longest(lines, records):
         if line is None or found is None:
@@ -259,31 +329,41 @@ def are_equal_in_order(
         if line == found.line(table.label):
             continue
         expected = parse(line, table.label)
-        with_key = table.key_is_content
-        if expected.content(with_key=with_key) != found.content(with_key=with_key):
+        if table.content(expected) != table.content(found):
             return False
-        if expected_pk(expected.pk) != found.pk:
+        pk, references = expected_keys(expected)
+        if _cell(pk) != _cell(found.pk):
             return False
+        for name, value in references.items():
+            if _cell(value) != _cell(found.refs.get(name, found.fields[name])):
+                return False
     return True
 
 
 def differing_fields(expected: Record, found: Record, table: Table) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, expected and found value of what two rows of one identity do not have in common."""
+    """Yield name, expected and found value of what two rows of one identity do not have in common.
+
+    Where nothing shows, the rows refer to different ones that share an identity: their keys are told.
+    """
     expected, found = (_as_read(record, table) for record in (expected, found))
     if table.key_is_content and expected.pk != found.pk:
         yield table.key_name, expected.pk, found.pk
-    for name in sorted(expected.fields.keys() | found.fields.keys()):
-        sides = [_side(record, name) for record in (expected, found)]
-        if dumps(sides[0], sort_keys=True) != dumps(sides[1], sort_keys=True):
-            values = [record.keys.get(name, record.fields.get(name)) for record in (expected, found)]
-            yield name, values[0], values[1]
+    names = sorted(expected.fields.keys() | found.fields.keys())
+    differing = [name for name in names if _side(expected, name, table) != _side(found, name, table)]
+    for name in differing:
+        yield name, expected.keys.get(name, expected.fields.get(name)), found.keys.get(name, found.fields.get(name))
+    if not differing:
+        for name in expected.refs:
+            if expected.refs[name] != found.refs.get(name):
+                yield name, [*expected.fields[name], expected.refs[name]], [*found.fields[name], found.refs.get(name)]
 
 
 def _as_read(record: Record, table: Table) -> Record:
     return parse(record.line(table.label), table.label)
 
 
-def _side(record: Record, name: str) -> list[Any]:
+def _side(record: Record, name: str, table: Table) -> bytes:
     """All that one field says: present or not, its value or identity, and which null."""
     value = record.keys[name] if name in record.keys else record.fields.get(name)
-    return [name in record.fields, name in record.keys, value, name in record.json_null]
+    value = canonical(value) if name in table.json_fields else value
+    return dumps([name in record.fields, name in record.keys, value, name in record.json_null], sort_keys=True)

@@ -38,7 +38,9 @@ def of_database(using: str) -> Coverage:
     """Return what a package of the database ``using`` covers."""
     connection = connections[using]
     with connection.cursor() as cursor:
-        tables = set(connection.introspection.table_names(cursor, include_views=True))
+        found = connection.introspection.get_table_list(cursor)
+    tables, views = {one.name for one in found}, {one.name for one in found if one.type == "v"}
+    taken: dict[str, str] = {}
     excluded_by_setting = _excluded_by_setting()
     models: list[type[Model]] = []
     excluded: list[Excluded] = []
@@ -58,15 +60,24 @@ def of_database(using: str) -> Coverage:
             exclude(model, "BACKUPS['EXCLUDE']")
         elif not model._meta.managed and model._meta.db_table not in tables:
             exclude(model, "unmanaged, and its table does not exist")
+        elif model._meta.db_table in views:
+            exclude(model, "a view, whose rows are those of other tables")
+        elif model._meta.db_table in taken:
+            exclude(model, f"its table is that of {taken[model._meta.db_table]}")
         else:
+            taken[model._meta.db_table] = label
             models.append(model)
+    models.sort(key=lambda model: model._meta.label_lower)
     return Coverage(tuple(_parents_first(models)), tuple(excluded))
 
 
 def _concrete_models() -> list[type[Model]]:
-    """Every model with a table of its own, automatic many-to-many tables included."""
+    """Every model with a table, automatic many-to-many tables included; those that own theirs come first."""
     models = apps.get_models(include_auto_created=True)
-    return sorted((model for model in models if not model._meta.proxy), key=lambda model: model._meta.label_lower)
+    return sorted(
+        (model for model in models if not model._meta.proxy),
+        key=lambda model: (not model._meta.managed, model._meta.label_lower),
+    )
 
 
 def _excluded_by_setting() -> set[str]:

@@ -3,6 +3,10 @@
 A model's identity is its natural key; failing that its first non-null unique field or constraint; failing that its
 primary key. Foreign keys inside an identity are followed until plain columns are reached, so that an identity never
 depends on keys that one database made up.
+
+Two kinds of rows have no choice. One whose primary key is a reference (a one-to-one, a multi-table child) is the same
+thing where the row that it belongs to is. One with a primary key that nobody makes up, and a natural key that nothing
+keeps unique, is known by that primary key.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ from functools import cache
 from typing import Any, cast
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import AutoField, Model, UniqueConstraint
 from django.db.models.fields import AutoFieldMixin
 
-from backups.records.relations import get_field, related_model, target_field
+from backups.records.relations import get_field, key_model, related_model
 
 DJANGO_NATURAL_KEYS = {
     "auth.group": ("name",),
@@ -93,22 +98,28 @@ def has_automatic_key(model: type[Model]) -> bool:
     return isinstance(model._meta.pk, (AutoField, AutoFieldMixin))
 
 
+def keeps_natural_key_unique(model: type[Model]) -> bool:
+    """Return whether a constraint keeps the natural key unique; False also where only ``natural_key()`` knows it."""
+    fields = {path.split("__")[0] for path in natural_key_fields(model) or ()}
+    pk = model._meta.pk.name
+    sets = [set(names) for names in unique_sets(model)] + [{pk}]
+    return any(names <= fields and not any(get_field(model, name).null for name in names) for names in sets)
+
+
 def _candidates(model: type[Model], above: frozenset[type[Model]]) -> Iterator[Identity]:
-    if parts := natural_key_parts(model):
-        yield Identity(Rule.NATURAL, natural_key_fields(model) or (), parts)
     above |= {model}
+    pk = model._meta.pk
+    if pk.remote_field and key_model(pk) and (parts := _expand(model, pk.name, above)):
+        yield Identity(Rule.PRIMARY_KEY, (pk.name,), parts)
+    natural = natural_key_parts(model)
+    if natural and (has_automatic_key(model) or keeps_natural_key_unique(model)):
+        yield Identity(Rule.NATURAL, natural_key_fields(model) or (), natural)
     for fields in unique_sets(model):
         expanded = [_expand(model, name, above) for name in fields]
         if all(parts is not None for parts in expanded):
             yield Identity(Rule.UNIQUE, fields, tuple(part for parts in expanded for part in parts or ()))
-    pk = model._meta.pk
-    # A key that is itself a reference (one-to-one, multi-table child) is the identity of the row it refers to.
-    parts = _expand(model, pk.name, above) if pk.remote_field else None
-    yield Identity(Rule.PRIMARY_KEY, (pk.name,), parts or _columns_of_key(model))
-
-
-def _columns_of_key(model: type[Model]) -> tuple[Part, ...]:
-    return tuple(Part((field.name,)) for field in getattr(model._meta, "pk_fields", (model._meta.pk,)))
+    columns = [_expand(model, field.name, above) or (Part((field.name,)),) for field in model._meta.pk_fields]
+    yield Identity(Rule.PRIMARY_KEY, (pk.name,), tuple(part for parts in columns for part in parts))
 
 
 def unique_sets(model: type[Model]) -> Iterator[tuple[str, ...]]:
@@ -121,20 +132,33 @@ def unique_sets(model: type[Model]) -> Iterator[tuple[str, ...]]:
             yield tuple(constraint.fields)
 
 
+def generic_columns(model: type[Model]) -> Iterator[tuple[str, str]]:
+    """Yield the names of content type and object field of a model's own generic foreign keys."""
+    local = {field.name for field in model._meta.local_concrete_fields}
+    for field in model._meta.private_fields:
+        if isinstance(field, GenericForeignKey) and {field.ct_field, field.fk_field} <= local:
+            yield field.ct_field, field.fk_field
+
+
 def _expand(model: type[Model], name: str, above: frozenset[type[Model]]) -> tuple[Part, ...] | None:
-    """Follow one field of a unique set to plain columns. None where it is null, inherited or turns in a circle."""
+    """Follow one field of a unique set to plain columns.
+
+    None where it is null, inherited or turns in a circle, or where a generic foreign key keeps a primary key in it.
+    """
     try:
         field = get_field(model, name)
     except FieldDoesNotExist:
         return None
     if field.null or field not in model._meta.local_concrete_fields:
         return None
-    if field.remote_field is None or target_field(field).name != related_model(field)._meta.pk.name:
+    if any(name == object_field for _, object_field in generic_columns(model)):
+        return None
+    if field.remote_field is None or key_model(field) is None:
         return (Part((name,)),)
     related = related_model(field)
     if related in above:
         return None
     identity = next(_candidates(related, above))
-    if identity.rule is Rule.PRIMARY_KEY and not related._meta.pk.remote_field:
+    if identity.fields == (related._meta.pk.name,) and not related._meta.pk.remote_field:
         return (Part((name,)),)
     return tuple(part.below((name,)) for part in identity.parts)

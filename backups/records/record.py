@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from backups.errors import PackageDamaged
-from backups.records.values import NonFinite
+from backups.records.values import dumps, exact_loads
 
 Key = list[Any]
 """An identity or a natural key, as JSON holds it."""
@@ -44,24 +43,12 @@ class Record:
             whole["json_null"] = self.json_null
         return dumps(whole)
 
-    def content(self, *, with_key: bool) -> bytes:
-        """Write what the row says, apart from the keys that a database made up: equal rows have equal bytes.
-
-        ``with_key`` adds the primary key, for models in which it is part of what the row says.
-        """
-        fields = self.fields
-        if self.keys:
-            fields = fields | {name: {"key": key} for name, key in self.keys.items()}
-        if with_key or self.json_null:
-            return dumps([fields, self.pk if with_key else None, self.json_null], sort_keys=True)
-        return dumps(fields, sort_keys=True)
-
 
 def parse(line: bytes, label: str) -> Record:
     """Read one line of a package. Raises ``PackageDamaged`` for anything but a record of the model ``label``."""
     try:
         # orjson writes no blanks, so a blank says that the line was written by the standard library.
-        whole = orjson.loads(line) if line.startswith(b'{"model":"') else json.loads(line, parse_constant=NonFinite)
+        whole = orjson.loads(line) if line.startswith(b'{"model":"') else exact_loads(line)
         if whole.pop("model") != label:
             raise PackageDamaged(f"a record among those of {label} belongs to another model")
         record = Record(**whole)
@@ -77,17 +64,3 @@ def parse(line: bytes, label: str) -> Record:
     if not all(isinstance(value, kind) for value, kind in shapes):
         raise PackageDamaged(f"a record of {label} has a part of the wrong type")
     return record
-
-
-def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
-    """Write JSON: with orjson, and by the standard library what orjson would round or refuse."""
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
-    except TypeError:
-        return json.dumps(value, sort_keys=sort_keys, default=_isoformat).encode("ascii")
-
-
-def _isoformat(value: Any) -> str:
-    if isinstance(value, bytes | memoryview):
-        raise TypeError(f"{type(value)} is no JSON value")
-    return str(value.isoformat())

@@ -27,6 +27,17 @@ def final_field(field: AnyField) -> AnyField:
     return field
 
 
+def key_model(field: AnyField) -> type[Model] | None:
+    """Return the model whose primary key a foreign key holds, or None where it holds another column's value.
+
+    A foreign key to another foreign key (``to_field``) holds what that one holds.
+    """
+    target, model = target_field(field), related_model(field)
+    if target.name == model._meta.pk.name:
+        return model
+    return key_model(target) if target.remote_field is not None else None
+
+
 def column_of(field: AnyField) -> str:
     """Return the column of a concrete field."""
     return cast("str", field.column)

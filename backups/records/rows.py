@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import Model
+from django.db.models import IntegerField, Model
 
 from backups import databases
-from backups.records.identity import Part, Rule
+from backups.records.identity import Part, Rule, keeps_natural_key_unique
 from backups.records.record import Key, Record
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
-from backups.records.table import GenericReference, Table
+from backups.records.table import GenericReference, Reference, Table
 from backups.records.values import JSON_NULL, Encoder, decoder, encoder
 
 Row = Sequence[Any]
@@ -33,7 +34,9 @@ class RowReader:
         self._selection = Selection(table.model, self.database.connection)
         self._key_encoders = [encoder(final_field(field)) for field in table.key_fields]
         self._columns = [(field.name, self._selection.column((field.name,)), encoder(field)) for field in table.columns]
-        self._references = [(reference, self._parts(reference.parts)) for reference in table.references]
+        self._references = [
+            (reference, self._parts(reference.parts), self._existence(reference)) for reference in table.references
+        ]
         self._own_key = self._parts(table.identity.parts) if table.stores_key else []
 
     def records(self) -> Iterator[Record]:
@@ -66,6 +69,12 @@ class RowReader:
             for part in parts
         ]
 
+    def _existence(self, reference: Reference) -> int | None:
+        """Select what tells whether the row referred to exists, where a key of nothing but nulls cannot tell."""
+        if not reference.natural or keeps_natural_key_unique(reference.to) or reference.parts[0].called:
+            return None
+        return self._selection.column((reference.name, reference.to._meta.pk.name))
+
     def _records(self, rows: Sequence[Row]) -> Iterator[Record]:
         self._fetch_called_keys(rows)
         records = [self._record(row) for row in rows]
@@ -85,12 +94,12 @@ class RowReader:
                     json_null.append(name)
             fields[name] = value
         record = Record(self._primary_key(row), fields, json_null=json_null)
-        for reference, parts in self._references:
+        for reference, parts, existence in self._references:
             value = fields[reference.name]
             if value is None or not parts:
                 continue
             key = self._key(row, parts)
-            if key is None:
+            if all(part is None for part in key) and (existence is None or row[existence] is None):
                 continue  # a reference that dangles keeps its bare key
             if reference.natural:
                 record.refs[reference.name] = value
@@ -108,8 +117,8 @@ class RowReader:
         ]
         return values[0] if len(values) == 1 else values
 
-    def _key(self, row: Row, parts: Sequence[tuple[int, Encoder | None, type[Model] | None]]) -> Key | None:
-        """Put an identity together. None where the row referred to does not exist."""
+    def _key(self, row: Row, parts: Sequence[tuple[int, Encoder | None, type[Model] | None]]) -> Key:
+        """Put an identity together. Nothing but None where the row referred to does not exist."""
         key: Key = []
         for index, encode, called in parts:
             value = row[index]
@@ -117,10 +126,11 @@ class RowReader:
                 key += self.keys.called(called)[value]
             else:
                 key.append(encode(value) if encode and value is not None else value)
-        return None if all(value is None for value in key) else key
+        return key
 
     def _fetch_called_keys(self, rows: Sequence[Row]) -> None:
-        parts = [part for _, parts in self._references for part in parts] + self._own_key
+        self.keys.trim()
+        parts = [part for _, parts, _ in self._references for part in parts] + self._own_key
         for index, _, called in parts:
             if called is not None:
                 self.keys.fetch_called(called, {row[index] for row in rows if row[index] is not None})
@@ -137,6 +147,9 @@ class RowReader:
             for record in referring:
                 if key := found.get(record.fields[generic.object_id]):
                     record.keys[generic.object_id] = [model._meta.label_lower, *key]
+
+
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 
 class KeyCache:
@@ -163,33 +176,35 @@ class KeyCache:
     def called(self, model: type[Model]) -> dict[Any, Key]:
         return self._called.setdefault(model, {})
 
+    def trim(self) -> None:
+        """Forget keys where there are too many. Not to be called between fetching and use."""
+        for known in self._called.values():
+            if len(known) > self.LIMIT:
+                known.clear()
+
     def fetch_called(self, model: type[Model], keys: set[Any]) -> None:
         """Call ``natural_key()`` of the rows with these primary keys."""
         known = self.called(model)
-        if len(known) > self.LIMIT:
-            known.clear()
         if missing := keys - known.keys():
             for pk, instance in model._base_manager.using(self.using).in_bulk(list(missing)).items():
                 known[pk] = list(cast("Any", instance).natural_key())
 
     def identities(self, model: type[Model], keys: set[Any]) -> dict[Any, Key]:
-        """Return the identities of the rows that have these primary keys, by key as given; () for missing rows."""
+        """Return the identities of the rows that have these primary keys, by key as given; missing rows are left out.
+
+        Only of rows that may have another key elsewhere, which are integers, and only for keys written as Django
+        writes them: what else stands in a text column is text.
+        """
         reader = self._tables.get(model)
         if reader is None:
             reader = self._tables[model] = RowReader(Table(model), self.using, self)
-        if reader.table.identity.rule is Rule.PRIMARY_KEY and reader.table.key_reference is None:
+        table = reader.table
+        if len(table.key_fields) > 1 or (table.identity.rule is Rule.PRIMARY_KEY and table.key_reference is None):
             return {}  # the bare key is the identity
-        given: dict[Any, Any] = {}
-        for key in keys:
-            try:
-                given[reader.table.key_fields[0].to_python(key)] = key
-            except ValidationError:
-                continue
-        found = {}
-        for record in reader.records_with(given):
-            pk = final_field(reader.table.key_fields[0]).to_python(record.pk)
-            found[given[pk]] = reader.table.identity_of(record)
-        return found
+        if not isinstance(final_field(table.key_fields[0]), IntegerField):
+            return {}
+        given = {int(key): key for key in keys if _INTEGER.fullmatch(str(key)) and abs(int(key)) < 2**63}
+        return {given[record.pk]: table.identity_of(record) for record in reader.records_with(given)}
 
 
 def _encoder_at(model: type[Model], part: Part) -> Encoder | None:

@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import JSONField, Model
 from django.db.models.expressions import Col
 
-from backups.records.relations import AnyField, get_field, related_model, target_field
+from backups.records.relations import AnyField, final_field, get_field, related_model, target_field
 
 Path = tuple[str, ...]
 Converter = Callable[[Any], Any]
@@ -106,6 +106,7 @@ class Selection:
         return f"{alias}.{self.connection.ops.quote_name(str(field.column))}"
 
     def _converters_of(self, alias: str, field: AnyField) -> list[Converter]:
+        field = final_field(field)  # a foreign key's own type would not be converted
         column = Col(alias, field)
         if isinstance(field, JSONField):
             return []  # read as text: see values.py

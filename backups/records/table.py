@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
-from django.contrib.contenttypes.fields import GenericForeignKey
-from django.db.models import FileField, Model
+from django.apps import apps
+from django.db.models import FileField, JSONField, Model
 
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
-from backups.records.relations import AnyField, column_of, related_model, target_field
+from backups.records.relations import AnyField, column_of, final_field, key_model, related_model
 from backups.records.selection import primary_key_fields
+from backups.records.values import canonical, dumps
 
 ADMIN_LOG = "admin.logentry"
+
+# Numbers in JSON that have another form in another engine. In text they may be anything: a closer look costs time only.
+_CANONICAL_DIFFERS = re.compile(rb"[\d.]{16}|\d[eE]\+?\d|-0\.0")
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,15 @@ class Reference:
     """A foreign key or one-to-one of a table.
 
     ``parts`` make the identity of the row referred to, () where only its primary key is one. With ``natural``, a
-    record's ``fields`` hold that identity in place of the key. With ``renumbered``, the column holds a primary key,
-    which may be another one in another database.
+    record's ``fields`` hold that identity in place of the key. ``keys_of`` is the model whose primary key the column
+    holds, which may be another one in another database; None where it holds another column's value.
     """
 
     field: AnyField
     to: type[Model]
     parts: tuple[Part, ...]
     natural: bool
-    renumbered: bool
+    keys_of: type[Model] | None
 
     @property
     def name(self) -> str:
@@ -66,6 +73,7 @@ class Table:
         )
         self.references = [_reference(field) for field in self.columns if field.remote_field]
         self.generics = _generic_references(model)
+        self.json_fields = [field.name for field in self.columns if isinstance(final_field(field), JSONField)]
         self.file_fields = [field for field in self.columns if isinstance(field, FileField)]
         self.has_automatic_key = identity.has_automatic_key(model)
 
@@ -83,7 +91,13 @@ class Table:
     @cached_property
     def key_reference(self) -> Reference | None:
         """The reference that is the primary key: a one-to-one, or a multi-table child's link to its parent."""
-        return next((reference for reference in self.references if reference.field.primary_key), None)
+        return next((one for one in self.references if one.field.primary_key and one.keys_of), None)
+
+    @cached_property
+    def key_follows(self) -> list[Reference | None]:
+        """For each part of the primary key, the reference that it is; the key of a row in the target follows them."""
+        by_field = {one.field: one for one in self.references if one.keys_of}
+        return [by_field.get(field) for field in self.key_fields]
 
     @property
     def key_is_content(self) -> bool:
@@ -91,6 +105,47 @@ class Table:
         if self.key_reference or len(self.key_fields) > 1:
             return False  # its parts are among the fields
         return not self.has_automatic_key or self.identity.rule is Rule.PRIMARY_KEY
+
+    @cached_property
+    def may_have_twins(self) -> bool:
+        """Whether nothing keeps two rows from having one identity."""
+        return self.identity.rule is Rule.NATURAL and not identity.keeps_natural_key_unique(self.model)
+
+    @cached_property
+    def may_refer_to_twins(self) -> bool:
+        return any(one.natural and not identity.keeps_natural_key_unique(one.to) for one in self.references) or bool(
+            self.generics
+        )
+
+    def referred(self, record: Record) -> Iterator[tuple[str, type[Model], Any]]:
+        """Yield field, model and primary key at the source of the rows that a record refers to by identity."""
+        for reference in self.references:
+            if reference.keys_of is not None and reference.name in record.refs:
+                yield reference.name, reference.to, record.refs[reference.name]
+        for generic in self.generics:
+            if generic.object_id in record.keys:
+                label = record.keys[generic.object_id][0]
+                yield generic.object_id, apps.get_model(label), int(record.fields[generic.object_id])
+
+    def content(self, record: Record, twins: Mapping[str, int] = MappingProxyType({})) -> bytes:
+        """Write what a row says, apart from the keys that a database made up: equal rows have equal bytes.
+
+        ``twins`` has a number for each reference to a row that shares its identity with others.
+        """
+        fields = record.fields
+        if record.keys or twins:
+            fields = fields | {name: {"key": key} for name, key in record.keys.items()}
+            fields |= {name: {"key": fields[name], "twin": number} for name, number in twins.items()}
+        content = self._content(record, fields)
+        if self.json_fields and _CANONICAL_DIFFERS.search(content):
+            fields = fields | {name: canonical(fields[name]) for name in self.json_fields}
+            return self._content(record, fields)
+        return content
+
+    def _content(self, record: Record, fields: dict[str, Any]) -> bytes:
+        if self.key_is_content or record.json_null:
+            return dumps([fields, record.pk if self.key_is_content else None, record.json_null], sort_keys=True)
+        return dumps(fields, sort_keys=True)
 
     @cached_property
     def stores_key(self) -> bool:
@@ -113,11 +168,12 @@ class Table:
         if part.called and name == "pk":
             return None
         if not rest and part.called is None:
-            return name, None
+            held = name == self.key_name or any(field.name == name for field in self.columns)
+            return (name, None) if held else None
         reference = next((reference for reference in self.references if reference.name == name), None)
         if reference is None or any(part.called for part in reference.parts):
             return None
-        if reference.renumbered and not reference.natural and tuple(rest) == (reference.to._meta.pk.name,):
+        if reference.keys_of and not reference.natural and tuple(rest) == (reference.to._meta.pk.name,):
             return name, None  # the bare key itself
         paths = [part.path[1:] for part in reference.parts]
         return (name, paths.index(tuple(rest))) if tuple(rest) in paths else None
@@ -133,11 +189,10 @@ class Table:
 
 
 def _reference(field: AnyField) -> Reference:
-    to = related_model(field)
-    renumbered = target_field(field).name == to._meta.pk.name
+    to, keys_of = related_model(field), key_model(field)
     natural = identity.natural_key_parts(to)
     parts = natural or ()
-    if natural is None and renumbered:
+    if natural is None and keys_of is not None:
         own = identity.of_model(to)
         if own.rule is not Rule.PRIMARY_KEY or to._meta.pk.remote_field:
             parts = own.parts
@@ -146,16 +201,11 @@ def _reference(field: AnyField) -> Reference:
         to=to,
         parts=tuple(part.below((field.name,)) for part in parts),
         natural=natural is not None,
-        renumbered=renumbered,
+        keys_of=keys_of,
     )
 
 
 def _generic_references(model: type[Model]) -> list[GenericReference]:
     if model._meta.label_lower == ADMIN_LOG:  # has the columns of a generic foreign key, without the field
         return [GenericReference("content_type", "object_id")]
-    local = {field.name for field in model._meta.local_concrete_fields}
-    return [
-        GenericReference(field.ct_field, field.fk_field)
-        for field in model._meta.private_fields
-        if isinstance(field, GenericForeignKey) and {field.ct_field, field.fk_field} <= local
-    ]
+    return [GenericReference(*names) for names in identity.generic_columns(model)]

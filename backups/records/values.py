@@ -11,8 +11,11 @@ import base64
 import json
 import math
 import re
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -48,12 +51,19 @@ _PLAIN = {
     fields.TextField,
     fields.URLField,
 }
-# Digits beyond 64 bit, what JSON has no word for, and lone surrogates: orjson rounds or refuses them.
-_BEYOND_ORJSON = re.compile(r"\d{19}|NaN|Infinity|\\u[dD][89a-fA-F]")
+# More digits than a float holds, what JSON has no word for, and lone surrogates: orjson rounds or refuses them.
+_BEYOND_ORJSON = re.compile(r"[\d.]{16}|NaN|Infinity|\\u[dD][89a-fA-F]")
 
 
 class NonFinite(float):
     """NaN or an infinity. A type of its own, which orjson refuses, where it would write a plain one as null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number in JSON that no float holds, as it is written."""
+
+    text: str
 
 
 def encoder(field: AnyField) -> Encoder | None:
@@ -83,16 +93,65 @@ def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON text without losing integers beyond 64 bit, NaN, infinities or lone surrogates."""
+    """Parse JSON text without losing digits, NaN, infinities or lone surrogates."""
     as_text = text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
-    if _BEYOND_ORJSON.search(as_text):
-        return json.loads(as_text, parse_constant=NonFinite, parse_float=_parse_float)
-    return orjson.loads(text)
+    if not _BEYOND_ORJSON.search(as_text):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            pass  # 1e400 is JSON, and no float
+    return exact_loads(as_text)
 
 
-def _parse_float(text: str) -> float:
+def exact_loads(text: str | bytes) -> Any:
+    """Parse JSON text as ``loads`` does, in the slow way that loses nothing."""
+    return json.loads(text, parse_constant=NonFinite, parse_float=_parse_float)
+
+
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
+    """Write JSON: with orjson, and by the standard library what orjson would round or refuse."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+    except TypeError:
+        return exact_dumps(value, sort_keys=sort_keys).encode("ascii")
+
+
+def exact_dumps(value: Any, *, sort_keys: bool = False) -> str:
+    """Write JSON with the standard library, which has a blank after each separator, and numbers as they were."""
+    return _MARKED.sub(r"\1", json.dumps(value, sort_keys=sort_keys, default=_mark))
+
+
+def canonical(value: Any) -> Any:
+    """Return JSON data with one form for numbers that some engines cannot tell apart, such as 1e16 and -0.0."""
+    if isinstance(value, dict):
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    if isinstance(value, Number) and (exact := Decimal(value.text)) == exact.to_integral_value():
+        return int(exact)
+    if type(value) is float and abs(value) >= 1e16:
+        return int(Decimal(repr(value)))
+    return value + 0.0 if type(value) is float else value  # -0.0 + 0.0 is 0.0
+
+
+_MARK = uuid.uuid4().hex
+_MARKED = re.compile(f'"{_MARK}([^"]+)"')
+
+
+def _mark(value: Any) -> str:
+    """Stand in for a value that the standard library has no way to write."""
+    if isinstance(value, Number):
+        return f"{_MARK}{value.text}"
+    if isinstance(value, bytes | memoryview):
+        raise TypeError(f"{type(value)} is no JSON value")
+    return str(value.isoformat())
+
+
+def _parse_float(text: str) -> float | Number:
     value = float(text)
-    return value if math.isfinite(value) else NonFinite(value)
+    if math.isfinite(value) and Decimal(text) == Decimal(repr(value)):
+        return value
+    return Number(text)
 
 
 def _encode_json(text: str) -> Any:
@@ -103,7 +162,7 @@ def _encode_json(text: str) -> Any:
 
 def _decode_json(value: Any) -> str:
     # The text is the parameter, not the object: the field's own encoder might write the object another way.
-    return "null" if value is JSON_NULL else json.dumps(value)
+    return "null" if value is JSON_NULL else exact_dumps(value)
 
 
 def _encode_datetime(value: datetime) -> Any:

@@ -140,7 +140,7 @@ class _Snapshot:
         with writer.model(table.label) as model:
             for record in RowReader(table, self.using, keys).records():
                 model.write(record.line(table.label))
-                content = record.content(with_key=table.key_is_content)
+                content = table.content(record)
                 digest += int.from_bytes(hashlib.sha256(content).digest(), "big")
                 for name, alias in file_fields:
                     if record.fields[name]:

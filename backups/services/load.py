@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, ProgrammingError
 
 from backups import databases
 from backups.databases.base import Row, batched
@@ -21,6 +21,10 @@ from backups.services.proof import shown
 
 BATCH_ROWS = 2000
 """Rows in one statement or COPY. A batch is what is searched row by row when the database refuses it."""
+
+
+REFUSALS = (IntegrityError, DataError, ProgrammingError, ValueError, OverflowError)
+"""What engines and drivers raise for a row that they do not take."""
 
 
 class Loader:
@@ -80,7 +84,7 @@ class Loader:
             try:
                 with self.database.savepoint():
                     self.database.insert(table.name, writer.columns, [parameters for _, parameters in batch])
-            except (IntegrityError, DataError, ValueError):
+            except REFUSALS:
                 self._insert_one_by_one(table, writer, batch)
             self._progress.advance(len(batch))
         self._progress.finish()
@@ -107,7 +111,7 @@ class Loader:
             try:
                 with self.database.savepoint():
                     self.database.insert(table.name, writer.columns, [parameters])
-            except (IntegrityError, DataError, ValueError) as error:
+            except REFUSALS as error:
                 self._explain(table, writer, row, parameters, error)
 
     def _explain(self, table: Table, writer: RowWriter, row: PlannedRow, parameters: Row, error: Exception) -> None:
@@ -139,7 +143,11 @@ class Loader:
         """Return the identity of the row that has these values, by column."""
         if None in values.values():
             return None
-        record = next(RowReader(table, self.plan.using).records_where(values), None)
+        try:
+            with self.database.savepoint():
+                record = next(RowReader(table, self.plan.using).records_where(values), None)
+        except REFUSALS:  # a value that the database does not even take for a search
+            return None
         return table.identity_of(record) if record else None
 
     def _check_references(self) -> None:

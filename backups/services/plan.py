@@ -13,11 +13,12 @@ from django.db.models import Model
 
 from backups import conf, databases
 from backups.package.reader import PackageReader
-from backups.records import coverage
-from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch
+from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
+from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
 from backups.records.record import Key, Record, parse
+from backups.records.relations import get_field, has_constraint
 from backups.records.rows import KeyCache, RowReader
-from backups.records.table import Table
+from backups.records.table import Reference, Table
 from backups.reporting import Finding, Progress, Severity
 
 
@@ -54,12 +55,16 @@ class TablePlan:
         self.before = before
         self.comparison: Comparison | None = None
         self.keys: KeyMap | None = None
-        self.deleted = 0
+        self.extras_stay = True
 
     def count(self, action: str) -> int:
         if self.comparison is None:
             return self.package_rows if action == CREATED else 0
         return self.comparison.count(action)
+
+    @property
+    def deleted(self) -> int:
+        return 0 if self.extras_stay or self.comparison is None else self.comparison.extra
 
     @property
     def is_verbatim(self) -> bool:
@@ -88,6 +93,8 @@ class Plan:
         self.append_only = {apps.get_model(label)._meta.label_lower for label in conf.read().append_only}
         self._progress = progress
         self._keys = KeyCache(using)
+        self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
+        self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
         self._outside: dict[type[Model], Comparison] = {}
         for entry in package.manifest.models:
             table = Table(apps.get_model(entry.label))
@@ -113,8 +120,9 @@ class Plan:
         generic = {reference.object_id for reference in plan.table.generics}
         for record, pair in zip(self.records(label), plan.comparison.pairs(), strict=True):
             for name in pair.nulled:
-                record.keys.pop(name, None)
-                if record.refs.pop(name, None) is not None or name not in generic:
+                was_followed = record.keys.pop(name, None) is not None
+                record.refs.pop(name, None)
+                if name not in generic or not was_followed:
                     record.fields[name] = None
             yield PlannedRow(record, pair.target_pk, pair.action)
 
@@ -125,18 +133,24 @@ class Plan:
     def target_key(self, label: str, pk: Any) -> Any:
         """Return the primary key that a row of the package has in the target."""
         plan = self.tables[label]
-        if plan.keys is not None:
-            return plan.keys.get(pk)
-        parent = plan.table.key_reference
-        if parent is not None and parent.to._meta.label_lower in self.tables:
-            return self.target_key(parent.to._meta.label_lower, pk)
-        return pk
+        return self._derived_key(plan.table, pk) if plan.keys is None else plan.keys.get(pk)
+
+    def _derived_key(self, table: Table, pk: Any) -> Any:
+        """Return the primary key in the target of a row whose key is made of references, others as they are."""
+        if not any(table.key_follows):
+            return pk
+        values = pk if len(table.key_fields) > 1 else [pk]
+        derived = [
+            self.target_key(label, value) if (label := _label_followed(reference)) in self.tables else value
+            for reference, value in zip(table.key_follows, values, strict=True)
+        ]
+        return derived if len(derived) > 1 else derived[0]
 
     def references(self, table: Table, record: Record) -> dict[str, Any]:
         """Return what the references of a record hold in the target, by field name."""
         held = {}
         for reference in table.references:
-            if not reference.renumbered and record.fields[reference.name] is not None:
+            if reference.keys_of is None and record.fields[reference.name] is not None:
                 held[reference.name] = record.refs.get(reference.name, record.fields[reference.name])
         for target in _targets(table, record):
             if target.label in self.tables:
@@ -156,9 +170,9 @@ class Plan:
         ordered: dict[str, None] = {}
 
         def visit(label: str) -> None:
-            parent = self.tables[label].table.key_reference
-            if parent is not None and parent.to._meta.label_lower in self.tables:
-                visit(parent.to._meta.label_lower)
+            for parent in map(_label_followed, self.tables[label].table.key_follows):
+                if parent in self.tables and parent != label:
+                    visit(parent)
             ordered[label] = None
 
         for label in self.tables:
@@ -175,16 +189,16 @@ class Plan:
         self._progress.start(f"compare {table.label}", plan.package_rows + plan.before)
         comparison = plan.comparison = Comparison(self.scratch, table)
         reader = RowReader(table, self.using, self._keys)
-        comparison.fill(_counted(self.records(table.label), self._progress), _counted(reader.records(), self._progress))
+        comparison.fill(
+            Side(_counted(self.records(table.label), self._progress), self.twins.content),
+            Side(_counted(reader.records(), self._progress), self._target_twins.content),
+        )
         self._progress.finish()
-        extras_stay = self.mode is Mode.MERGE or table.label in self.append_only
-        plan.deleted = 0 if extras_stay else comparison.extra
-        parent = table.key_reference
-        if parent is not None:
-            label = parent.to._meta.label_lower
-            comparison.derive_keys(lambda pk: self.target_key(label, pk) if label in self.tables else pk)
+        plan.extras_stay = self.mode is Mode.MERGE or table.label in self.append_only
+        if any(table.key_follows):
+            comparison.derive_keys(partial(self._derived_key, table))
         else:
-            taken = comparison.keep_free_keys(extras_stay=extras_stay)
+            taken = comparison.keep_free_keys(extras_stay=plan.extras_stay)
             if table.has_automatic_key:
                 first = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
                 comparison.allocate(first + 1)
@@ -202,12 +216,12 @@ class Plan:
 
     def _resolve_references(self) -> None:
         """Find the references that lead nowhere, and skip or empty them where that was asked for."""
-        left_out = {model._meta.label_lower for model in coverage.of_database(self.using).models} - self.tables.keys()
         skipped = {}
         for label, plan in self.tables.items():
             outside = {reference.to._meta.label_lower for reference in plan.table.references} - self.tables.keys()
-            # Generic references may lead anywhere: they are followed only where the package leaves a model out.
-            if plan.package_rows and (outside or (plan.table.generics and left_out)):
+            free = any(not has_constraint(reference.field) for reference in plan.table.references)
+            # Generic references may lead anywhere.
+            if plan.package_rows and (outside or free or plan.table.generics):
                 skipped[label] = self._apply_policy(plan, self._leads_nowhere)
         # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
         while gone := {label: keys for label, keys in skipped.items() if keys}:
@@ -217,7 +231,7 @@ class Plan:
                 if plan.table.generics or any(one.to._meta.label_lower in gone for one in plan.table.references)
             }
 
-    def _apply_policy(self, plan: TablePlan, is_missing: Callable[[str, Any, Key | None], bool]) -> set[Any]:
+    def _apply_policy(self, plan: TablePlan, is_missing: Callable[[_Target], bool]) -> set[Any]:
         """Treat the references of one table that are missing; return the primary keys of the rows that are skipped."""
         table = plan.table
         skipped: set[Any] = set()
@@ -225,8 +239,8 @@ class Plan:
         for ordinal, record in enumerate(self.records(table.label)):
             if record.pk in before:
                 continue
-            for target in _targets(table, record):
-                if is_missing(target.label, target.value, target.key):
+            for target in (*_targets(table, record), *_dangling(table, record)):
+                if is_missing(target):
                     policy = self._policy_for(target)
                     self.findings.append(_reference_missing(table, record, target, policy))
                     if policy is OnMissing.SKIP:
@@ -239,14 +253,24 @@ class Plan:
     def _policy_for(self, target: _Target) -> OnMissing:
         if self.on_missing is OnMissing.FAIL:
             return OnMissing.FAIL
-        if target.generic:  # no constraint forbids that it dangles, and a row such as a log entry is worth keeping
+        if target.generic and not target.dangled:
+            return OnMissing.NULL  # it may dangle, and a row such as a log entry is worth keeping
+        if target.generic and target.nullable:
             return OnMissing.NULL
         if self.on_missing is OnMissing.NULL and not target.nullable:
             return OnMissing.FAIL
         return self.on_missing
 
-    def _leads_nowhere(self, label: str, value: Any, key: Key | None) -> bool:
-        return label not in self.tables and self._outside_key(label, value, key) is None
+    def _leads_nowhere(self, target: _Target) -> bool:
+        """Return whether what a reference means is nowhere; of one that dangled, whether it would mean something."""
+        plan = self.tables.get(target.label)
+        if target.dangled:
+            if plan is None:
+                return self._rows_outside(apps.get_model(target.label)).has_target_key(target.value)
+            return plan.comparison is not None and plan.comparison.will_be_used(
+                target.value, extras_stay=plan.extras_stay
+            )
+        return plan is None and self._outside_key(target.label, target.value, target.key) is None
 
     def _compared(self, label: str) -> Comparison:
         """Return the comparison of a table; one whose target is empty gets it when single rows have to be marked."""
@@ -257,17 +281,24 @@ class Plan:
 
     def _outside_key(self, label: str, value: Any, key: Key | None) -> Any:
         """Find the row of the target that a reference means, by identity; by primary key where that is the identity."""
-        rows = self._rows_outside(apps.get_model(label))
-        if key is not None:
-            return rows.target_key(key)
-        return value if rows.has_target_key(value) else None
+        model = apps.get_model(label)
+        rows = self._rows_outside(model)
+        if key is None:
+            return value if rows.has_target_key(value) else None
+        natural = natural_key_parts(cast("Any", model))
+        if natural and natural != of_model(cast("Any", model)).parts:
+            try:
+                return cast("Any", model._default_manager.db_manager(self.using)).get_by_natural_key(*key).pk
+            except (model.DoesNotExist, model.MultipleObjectsReturned):
+                return None
+        return rows.target_key(key)
 
     def _rows_outside(self, model: type[Model]) -> Comparison:
         """The target's rows of a model that the package does not have."""
         if model not in self._outside:
             table = Table(model)
             comparison = self._outside[model] = Comparison(self.scratch, table)
-            comparison.fill((), RowReader(table, self.using, self._keys).records())
+            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records()))
         return self._outside[model]
 
 
@@ -281,45 +312,81 @@ class _Target:
     key: Key | None
     nullable: bool
     generic: bool
+    dangled: bool = False
+    """Meant nothing at the source, so that it must mean nothing in the target."""
 
 
 def _targets(table: Table, record: Record) -> Iterator[_Target]:
-    """Yield what the references of a record mean. One that dangled at the source means nothing."""
+    """Yield what the references of a record mean."""
     for reference in table.references:
         name = reference.name
         value = record.fields[name]
-        if value is None or not reference.renumbered:
+        if value is None or reference.keys_of is None or _has_dangled(reference, record):
             continue
         key = value if name in record.refs else record.keys.get(name)
-        label = reference.to._meta.label_lower
+        if reference.keys_of is not reference.to:
+            key = None  # it holds another row's primary key than that of the row it refers to
+        label = reference.keys_of._meta.label_lower
         yield _Target(name, label, record.refs.get(name, value), key, reference.field.null, generic=False)
     for generic in table.generics:
         key = record.keys.get(generic.object_id)
         if key is not None:
             label, *identity = key
-            model = apps.get_model(label)
-            value = model._meta.pk.to_python(record.fields[generic.object_id])
+            value = int(record.fields[generic.object_id])
             yield _Target(generic.object_id, label, value, identity, nullable=False, generic=True)
 
 
-def _is_gone(gone: dict[str, set[Any]], label: str, value: Any, key: Key | None) -> bool:
-    return value in gone.get(label, ())
+def _dangling(table: Table, record: Record) -> Iterator[_Target]:
+    """Yield the references of a record that meant nothing at the source."""
+    for reference in table.references:
+        value = record.fields[reference.name]
+        if value is not None and reference.keys_of is not None and _has_dangled(reference, record):
+            label = reference.keys_of._meta.label_lower
+            yield _Target(reference.name, label, value, None, reference.field.null, generic=False, dangled=True)
+    for generic in table.generics:
+        value, content_type = record.fields[generic.object_id], record.fields[generic.content_type]
+        if value is None or generic.object_id in record.keys or not isinstance(content_type, list):
+            continue
+        model = apps.all_models.get(content_type[0], {}).get(content_type[1])
+        if model is not None and has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY:
+            if not str(value).isdecimal():
+                continue
+            nullable = get_field(table.model, generic.object_id).null
+            label = model._meta.label_lower
+            yield _Target(generic.object_id, label, int(value), None, nullable, generic=True, dangled=True)
+
+
+def _has_dangled(reference: Reference, record: Record) -> bool:
+    return bool(reference.parts) and reference.name not in record.refs and reference.name not in record.keys
+
+
+def _label_followed(reference: Reference | None) -> str:
+    return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
+
+
+def _is_gone(gone: dict[str, set[Any]], target: _Target) -> bool:
+    return not target.dangled and target.value in gone.get(target.label, ())
 
 
 def _reference_missing(table: Table, record: Record, target: _Target, policy: OnMissing) -> Finding:
     done = {
         OnMissing.FAIL: "",
-        OnMissing.NULL: ", left leading nowhere" if target.generic else ", set to null",
+        OnMissing.NULL: ", left leading nowhere" if target.generic and not target.dangled else ", set to null",
         OnMissing.SKIP: ", row skipped",
     }
+    what = (
+        f"led nowhere when the package was made, and would lead to another row of {target.label} now"
+        if target.dangled
+        else f"refers to a row of {target.label} that is neither in the package nor in the database"
+    )
     return Finding(
         severity=Severity.ERROR if policy is OnMissing.FAIL else Severity.WARNING,
-        code="reference_missing",
+        code="reference_dangling" if target.dangled else "reference_missing",
         model=table.label,
         identity=table.identity_of(record),
         field=target.field,
         expected=target.key or target.value,
-        message=f"refers to a row of {target.label} that is neither in the package nor in the database{done[policy]}",
+        message=f"{what}{done[policy]}",
     )
 
 

@@ -14,6 +14,8 @@ from backups.records.comparison import (
     Comparison,
     Pair,
     Scratch,
+    Side,
+    Twins,
     are_equal_in_order,
     differing_fields,
 )
@@ -39,22 +41,33 @@ class Extras(Enum):
 class Prover:
     """Compares tables of one database with what they should hold."""
 
-    def __init__(self, using: str, scratch: Scratch, progress: Progress) -> None:
+    def __init__(self, using: str, scratch: Scratch, twins: Twins, progress: Progress) -> None:
+        """``twins`` are those of the package."""
         self.using = using
+        self._package_twins = twins
         self._scratch = scratch
         self._progress = progress
         self._keys = KeyCache(using)
+        self._twins = Twins(scratch, lambda table: RowReader(table, using, self._keys).records())
 
-    def is_verbatim(self, table: Table, lines: Iterable[bytes], expected_pk: Callable[[Any], Any]) -> bool:
+    def is_verbatim(
+        self,
+        table: Table,
+        lines: Iterable[bytes],
+        expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
+    ) -> bool:
         """Return whether the table holds exactly the rows of ``lines``, under the primary keys expected."""
         records = self._counted(table, RowReader(table, self.using, self._keys).records())
-        return are_equal_in_order(lines, records, table, expected_pk)
+        return are_equal_in_order(lines, records, table, expected_keys)
 
     def differences(self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras) -> list[Finding]:
         """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say."""
         reader = RowReader(table, self.using, self._keys)
         comparison = Comparison(self._scratch, table)
-        comparison.fill(records(), self._counted(table, reader.records()))
+        comparison.fill(
+            Side(records(), self._package_twins.content),
+            Side(self._counted(table, reader.records()), self._twins.content),
+        )
         missing = (_missing(table, pair) for pair in comparison.pairs(CREATED))
         extra = _extras(table, comparison, extras)
         different = _different(table, records(), reader, comparison)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
@@ -187,7 +188,7 @@ class _Restore:
 
     def _verify(self, plan: Plan) -> None:
         """Read back what was written and compare it with the package, record by record."""
-        prover = Prover(self.options.using, plan.scratch, self.progress)
+        prover = Prover(self.options.using, plan.scratch, plan.twins, self.progress)
         for label, table_plan in plan.tables.items():
             table, result = table_plan.table, self.results[label]
             expected_rows = result.after
@@ -207,10 +208,14 @@ class _Restore:
             )
 
     def _is_verbatim(self, prover: Prover, plan: Plan, table_plan: TablePlan) -> bool:
-        label = table_plan.table.label
+        table = table_plan.table
         if not table_plan.is_verbatim:
             return False
-        return prover.is_verbatim(table_plan.table, self.package.lines(label), lambda pk: plan.target_key(label, pk))
+
+        def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
+            return plan.target_key(table.label, record.pk), plan.references(table, record)
+
+        return prover.is_verbatim(table, self.package.lines(table.label), expected_keys)
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.apps import apps
 
 from backups import conf, databases
 from backups.package.reader import PackageReader
-from backups.records.comparison import Scratch
+from backups.records.comparison import Scratch, Twins
 from backups.records.record import Record, parse
 from backups.records.table import Table
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -64,9 +65,14 @@ def _records(package: PackageReader, label: str) -> Iterator[Record]:
     return (parse(line, label) for line in package.lines(label))
 
 
+def _same_keys(record: Record) -> tuple[Any, dict[str, Any]]:
+    return record.pk, record.refs
+
+
 def _compare_rows(report: Report, package: PackageReader, options: ValidateOptions, progress: Progress) -> None:
     scratch = Scratch()
-    prover = Prover(options.using, scratch, progress)
+    twins = Twins(scratch, lambda table: _records(package, table.label))
+    prover = Prover(options.using, scratch, twins, progress)
     database = databases.of(options.using)
     append_only = {apps.get_model(label)._meta.label_lower for label in conf.read().append_only}
     for entry in package.manifest.models:
@@ -74,7 +80,7 @@ def _compare_rows(report: Report, package: PackageReader, options: ValidateOptio
         rows = database.count(table.name)
         result = ModelResult(model=entry.label, package=entry.rows, before=rows, after=rows)
         report.models.append(result)
-        if rows == entry.rows and prover.is_verbatim(table, package.lines(entry.label), lambda pk: pk):
+        if rows == entry.rows and prover.is_verbatim(table, package.lines(entry.label), _same_keys):
             result.unchanged, result.proved = rows, True
             continue
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
