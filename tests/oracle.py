@@ -28,6 +28,22 @@ def rows(using: str = "default", *, ignore: set[str] = frozenset()) -> Rows:
     }
 
 
+def differences(expected: Rows, found: Rows) -> list[str]:
+    """Name the rows and values that two sets of rows do not have in common, for people to read."""
+    lines = []
+    for label in sorted(expected.keys() | found.keys()):
+        lost = [row for row in expected.get(label, ()) if row not in found.get(label, ())]
+        new = [row for row in found.get(label, ()) if row not in expected.get(label, ())]
+        if len(lost) == len(new):
+            pairs = [set(one) ^ set(other) for one, other in zip(lost, new, strict=True)]
+            lines += [f"{label}: {sorted(values)}" for values in pairs]
+        else:
+            lines += [f"{label} lacks {row}" for row in lost] + [f"{label} has {row}" for row in new]
+        if not lost and not new and len(expected.get(label, ())) != len(found.get(label, ())):
+            lines.append(f"{label}: {len(expected.get(label, ()))} rows, {len(found.get(label, ()))} found")
+    return lines
+
+
 def keys(using: str = "default") -> dict[str, list[Any]]:
     """Return the primary keys of every model."""
     return {
@@ -70,8 +86,15 @@ def _row(instance: Model, using: str, only: set[str] | None = None) -> tuple[tup
             value = "SQL NULL" if _is_null(instance, field, using) else "JSON null"
         elif isinstance(value, memoryview):
             value = bytes(value)
-        values[field.name] = repr(value)
+        values[field.name] = repr(_sorted(value) if isinstance(field, JSONField) else value)
     return tuple(sorted(values.items()))
+
+
+def _sorted(value: Any) -> Any:
+    """Return JSON data with its keys in order, which PostgreSQL does not keep."""
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in sorted(value.items())}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _identity(model: type[Model]) -> list[str] | None:

@@ -93,8 +93,10 @@ class Engine:
             elif self.name == "mariadb":
                 self._administer(f"CREATE DATABASE `{template['NAME']}` CHARACTER SET utf8mb4")
             self._made.append(template["NAME"])
-            with installed(apps), _connected(template):
-                call_command("migrate", verbosity=0, run_syncdb=True)
+            with _connected(template):
+                call_command("migrate", verbosity=0)
+                with installed(apps):  # which have no migrations, and refer to tables that come from some
+                    call_command("migrate", verbosity=0, run_syncdb=True)
             self._templates[apps] = template
         return self._templates[apps]
 

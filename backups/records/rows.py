@@ -149,7 +149,7 @@ class RowReader:
                     record.keys[generic.object_id] = [model._meta.label_lower, *key]
 
 
-_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
+_INTEGER = re.compile("-?[0-9]{1,19}")
 
 
 class KeyCache:
@@ -192,8 +192,7 @@ class KeyCache:
     def identities(self, model: type[Model], keys: set[Any]) -> dict[Any, Key]:
         """Return the identities of the rows that have these primary keys, by key as given; missing rows are left out.
 
-        Only of rows that may have another key elsewhere, which are integers, and only for keys written as Django
-        writes them: what else stands in a text column is text.
+        Only of rows that may have another key elsewhere, which are integers: what else stands in a text column is text.
         """
         reader = self._tables.get(model)
         if reader is None:
@@ -203,8 +202,12 @@ class KeyCache:
             return {}  # the bare key is the identity
         if not isinstance(final_field(table.key_fields[0]), IntegerField):
             return {}
-        given = {int(key): key for key in keys if _INTEGER.fullmatch(str(key)) and abs(int(key)) < 2**63}
-        return {given[record.pk]: table.identity_of(record) for record in reader.records_with(given)}
+        given: dict[int, list[Any]] = {}
+        for key in keys:
+            if _INTEGER.fullmatch(str(key)) and abs(int(key)) < 2**63:
+                given.setdefault(int(key), []).append(key)
+        found = reader.records_with(given)
+        return {key: table.identity_of(record) for record in found for key in given[record.pk]}
 
 
 def _encoder_at(model: type[Model], part: Part) -> Encoder | None:

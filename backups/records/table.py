@@ -136,6 +136,10 @@ class Table:
         if record.keys or twins:
             fields = fields | {name: {"key": key} for name, key in record.keys.items()}
             fields |= {name: {"key": fields[name], "twin": number} for name, number in twins.items()}
+            for generic in self.generics:  # "01" means what "1" means, and is another text
+                text = str(record.fields[generic.object_id])
+                if generic.object_id in record.keys and text != str(int(text)):
+                    fields[generic.object_id] |= {"text": text}
         content = self._content(record, fields)
         if self.json_fields and _CANONICAL_DIFFERS.search(content):
             fields = fields | {name: canonical(fields[name]) for name in self.json_fields}

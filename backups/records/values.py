@@ -13,7 +13,6 @@ import math
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -59,11 +58,16 @@ class NonFinite(float):
     """NaN or an infinity. A type of its own, which orjson refuses, where it would write a plain one as null."""
 
 
-@dataclass(frozen=True, slots=True)
 class Number:
-    """A number in JSON that no float holds, as it is written."""
+    """A number in JSON that no float holds, as it is written. No dataclass: orjson would write one as an object."""
 
-    text: str
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def encoder(field: AnyField) -> Encoder | None:

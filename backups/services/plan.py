@@ -158,7 +158,8 @@ class Plan:
             else:
                 found = self._outside_key(target.label, target.value, target.key)
             if target.generic:  # a text column holds any model's key as text
-                held[target.field] = type(record.fields[target.field])(target.value if found is None else found)
+                if found not in (None, target.value):
+                    held[target.field] = type(record.fields[target.field])(found)
             else:
                 held[target.field] = found
         return held
