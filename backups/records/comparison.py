@@ -351,7 +351,10 @@ def differing_fields(expected: Record, found: Record, table: Table) -> Iterator[
     names = sorted(expected.fields.keys() | found.fields.keys())
     differing = [name for name in names if _side(expected, name, table) != _side(found, name, table)]
     for name in differing:
-        yield name, expected.keys.get(name, expected.fields.get(name)), found.keys.get(name, found.fields.get(name))
+        was, is_now = (record.keys.get(name, record.fields.get(name)) for record in (expected, found))
+        if was == is_now:
+            was, is_now = (record.fields.get(name) for record in (expected, found))
+        yield name, was, is_now
     if not differing:
         for name in expected.refs:
             if expected.refs[name] != found.refs.get(name):
@@ -366,4 +369,5 @@ def _side(record: Record, name: str, table: Table) -> bytes:
     """All that one field says: present or not, its value or identity, and which null."""
     value = record.keys[name] if name in record.keys else record.fields.get(name)
     value = canonical(value) if name in table.json_fields else value
-    return dumps([name in record.fields, name in record.keys, value, name in record.json_null], sort_keys=True)
+    odd = table.odd_text(record, name)
+    return dumps([name in record.fields, name in record.keys, value, odd, name in record.json_null], sort_keys=True)

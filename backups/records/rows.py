@@ -149,7 +149,7 @@ class RowReader:
                     record.keys[generic.object_id] = [model._meta.label_lower, *key]
 
 
-_INTEGER = re.compile("-?[0-9]{1,19}")
+_INTEGER = re.compile("-?[0-9]+")
 
 
 class KeyCache:

@@ -136,15 +136,20 @@ class Table:
         if record.keys or twins:
             fields = fields | {name: {"key": key} for name, key in record.keys.items()}
             fields |= {name: {"key": fields[name], "twin": number} for name, number in twins.items()}
-            for generic in self.generics:  # "01" means what "1" means, and is another text
-                text = str(record.fields[generic.object_id])
-                if generic.object_id in record.keys and text != str(int(text)):
+            for generic in self.generics:
+                if text := self.odd_text(record, generic.object_id):
                     fields[generic.object_id] |= {"text": text}
         content = self._content(record, fields)
         if self.json_fields and _CANONICAL_DIFFERS.search(content):
             fields = fields | {name: canonical(fields[name]) for name in self.json_fields}
             return self._content(record, fields)
         return content
+
+    def odd_text(self, record: Record, name: str) -> str:
+        """Return a generic reference's key where it is not written as Django does: "01" means 1, and is not "1"."""
+        text = str(record.fields.get(name))
+        is_generic = name in record.keys and any(generic.object_id == name for generic in self.generics)
+        return text if is_generic and text != str(int(text)) else ""
 
     def _content(self, record: Record, fields: dict[str, Any]) -> bytes:
         if self.key_is_content or record.json_null:

@@ -131,7 +131,8 @@ def _different(table: Table, records: Iterable[Record], reader: RowReader, compa
             return
         if ordinal == pair.ordinal:
             found = next(reader.records_with([pair.target_pk]))
-            for field, expected_value, found_value in differing_fields(expected, found, table):
+            fields = list(differing_fields(expected, found, table))
+            for field, expected_value, found_value in fields or [("", None, None)]:  # a difference is never passed over
                 yield _difference(table, pair.identity, field, expected_value, found_value)
             pair = next(changed, None)
 

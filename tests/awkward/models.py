@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
-from django.db.models.functions import Upper
+from django.db.models.functions import Lower, Upper
 
 from core.natural_keys import NaturalKeyModel
 
@@ -377,3 +377,60 @@ class Unmanaged(models.Model):
     class Meta:
         managed = False
         db_table = "awkward_made_elsewhere"
+
+
+# Identities that are not what they seem
+
+
+class Person(models.Model):
+    name = models.CharField(max_length=50, unique=True)
+
+
+class Profile(models.Model):
+    person = models.OneToOneField(Person, models.CASCADE)
+
+
+class Note(models.Model):
+    """A reference to a column that is a reference."""
+
+    text = models.CharField(max_length=50, unique=True)
+    profile = models.ForeignKey(Profile, models.CASCADE, to_field="person")
+
+
+class Lowered(models.Model):
+    """Known by a column that the database computes."""
+
+    email = models.CharField(max_length=50)
+    low = models.GeneratedField(
+        expression=Lower("email"), output_field=models.CharField(max_length=50), db_persist=True, unique=True
+    )
+
+
+class Bookmark(models.Model):
+    """Unique by a generic foreign key, and referred to."""
+
+    content_type = models.ForeignKey(ContentType, models.CASCADE, related_name="+")
+    object_id = models.PositiveBigIntegerField()
+    target = GenericForeignKey()
+
+    class Meta:
+        unique_together = [("content_type", "object_id")]
+
+
+class BookmarkNote(models.Model):
+    text = models.CharField(max_length=50, unique=True)
+    bookmark = models.ForeignKey(Bookmark, models.CASCADE)
+
+
+class Plot(models.Model):
+    """A composite primary key, part of which is a reference."""
+
+    pk = models.CompositePrimaryKey("owner_id", "number")
+    owner = models.ForeignKey(Person, models.CASCADE)
+    number = models.IntegerField()
+    note = models.CharField(max_length=50)
+
+
+class Stamped(models.Model):
+    at = models.DateTimeField(primary_key=True)
+    note = models.CharField(max_length=50)

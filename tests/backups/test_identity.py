@@ -1,0 +1,187 @@
+"""Rows are matched by what they are, and references follow them, however the keys have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
+
+from tests.systems import ENGINES, System
+
+AWKWARD = "tests.awkward"
+
+
+@pytest.fixture(params=ENGINES)
+def awkward(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system(request.param, AWKWARD).active() as active:
+        yield active
+
+
+def model(name: str) -> type[Model]:
+    return apps.get_model("awkward", name)
+
+
+def create(name: str, /, **fields: object) -> Model:
+    return model(name)._base_manager.create(**fields)
+
+
+def backed_up(system: System) -> None:
+    created = system.run("create_backup")
+    assert created.code == 0, created.err
+
+
+def restored(system: System, *arguments: str) -> str:
+    result = system.run("restore_backup", "latest", *arguments)
+    assert result.code == 0, result.out + result.err
+    validated = system.run("validate_restore", "latest", "--allow-extra")
+    assert validated.code == 0, validated.out
+    return result.out
+
+
+def test_a_reference_to_a_reference_follows_the_last(awkward: System) -> None:
+    for name in ("alice", "bob"):
+        person = create("Person", name=name)
+        create("Note", text=f"by {name}", profile=create("Profile", person=person))
+    backed_up(awkward)
+    for name in ("Note", "Profile"):
+        model(name)._base_manager.all().delete()
+    for key, name in enumerate(("bob", "alice"), start=1000):
+        model("Person")._base_manager.filter(name=name).delete()
+        create("Person", pk=key, name=name)
+    for name in ("alice", "bob"):  # the keys of the one are now those of the other
+        model("Person")._base_manager.filter(name=name).update(name=f"{name} moved")
+
+    restored(awkward)
+
+    authors = {note.text: note.profile.person.name for note in model("Note")._base_manager.all()}
+    assert authors == {"by alice": "alice", "by bob": "bob"}
+
+
+def test_a_row_known_by_a_generated_column_is_found_by_it(awkward: System) -> None:
+    create("Lowered", email="B@x")
+    backed_up(awkward)
+    model("Lowered")._base_manager.all().delete()
+    create("Lowered", email="NEW@x")
+
+    restored(awkward)
+
+    assert set(model("Lowered")._base_manager.values_list("email", flat=True)) == {"B@x", "NEW@x"}
+
+
+def test_a_child_that_moves_between_twins_is_found(awkward: System) -> None:
+    first, second = (create("Twin", name="twin", number=number) for number in (1, 2))
+    create("RefersToTwin", name="child", twin=first)
+    backed_up(awkward)
+    assert awkward.run("validate_restore", "latest").code == 0
+    model("RefersToTwin")._base_manager.update(twin=second)
+
+    found = awkward.run("validate_restore", "latest")
+
+    assert found.code == 3
+    assert 'value_differs awkward.referstotwin ["child"] twin' in found.out
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_twins_come_back_as_two(awkward: System, left: int) -> None:
+    twins = [create("Twin", name="twin", number=number) for number in (1, 2)]
+    for twin in twins:
+        create("RefersToTwin", name=f"of {twin.number}", twin=twin)  # type: ignore[attr-defined]
+    backed_up(awkward)
+    model("RefersToTwin")._base_manager.all().delete()
+    model("Twin")._base_manager.exclude(number=left).delete()
+    create("Twin", name="other", number=9)
+
+    restored(awkward)
+
+    assert {one.name: one.twin.number for one in model("RefersToTwin")._base_manager.all()} == {"of 1": 1, "of 2": 2}
+
+
+def test_a_row_known_by_a_generic_reference_is_followed(awkward: System) -> None:
+    tagged = create("Tagged", name="tagged")
+    create("BookmarkNote", text="note", bookmark=create("Bookmark", target=tagged))
+    backed_up(awkward)
+    for name in ("BookmarkNote", "Bookmark", "Tagged"):
+        model(name)._base_manager.all().delete()
+    create("Tagged", pk=tagged.pk, name="other")
+
+    restored(awkward)
+
+    note = model("BookmarkNote")._base_manager.get()
+    assert note.bookmark.target.name == "tagged"  # type: ignore[attr-defined]
+
+
+def test_a_key_made_of_references_follows_them(awkward: System) -> None:
+    owner = create("Person", name="owner")
+    create("Plot", owner=owner, number=1, note="theirs")
+    backed_up(awkward)
+    model("Plot")._base_manager.all().delete()
+    model("Person")._base_manager.all().delete()
+    other = create("Person", pk=owner.pk, name="other")
+    create("Plot", owner=other, number=1, note="another")
+
+    restored(awkward)
+
+    found = {(plot.owner.name, plot.note) for plot in model("Plot")._base_manager.all()}  # type: ignore[attr-defined]
+    assert found == {("owner", "theirs"), ("other", "another")}
+
+
+def test_a_row_known_by_a_moment_is_overwritten(awkward: System) -> None:
+    at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+    create("Stamped", at=at, note="as it was")
+    backed_up(awkward)
+    model("Stamped")._base_manager.update(note="edited")
+
+    restored(awkward)
+
+    assert model("Stamped")._base_manager.values_list("at", "note").get() == (at, "as it was")
+
+
+@pytest.mark.parametrize("text", ["01", "1 ", "00000000000000000000000000000001"])
+def test_text_in_a_generic_reference_stays_as_it_was(awkward: System, text: str) -> None:
+    kind = ContentType.objects.get_for_model(model("Tagged"))
+    create("Tagged", pk=1, name="tagged")
+    tag = create("Tag", name="odd", text_type=kind, text_id=text)
+    backed_up(awkward)
+    model("Tag")._base_manager.filter(pk=tag.pk).update(text_id="0001")
+
+    assert awkward.run("validate_restore", "latest").code == 3
+    restored(awkward)
+
+    assert model("Tag")._base_manager.get(pk=tag.pk).text_id == text  # type: ignore[attr-defined]
+
+
+def test_a_reference_that_led_nowhere_is_not_given_to_another_row(awkward: System) -> None:
+    kind = ContentType.objects.get_for_model(model("OneKey"))
+    gone = create("OneKey", name="gone")
+    create("Tag", name="of what is gone", content_type=kind, object_id=gone.pk)
+    key = gone.pk
+    gone.delete()
+    backed_up(awkward)
+    model("Tag")._base_manager.all().delete()
+    create("OneKey", pk=key, name="unrelated")
+
+    refused = awkward.run("restore_backup", "latest")
+
+    assert refused.code == 3
+    assert "reference_dangling awkward.tag" in refused.out
+    assert model("Tag")._base_manager.count() == 0
+    assert awkward.run("restore_backup", "latest", "--on-missing", "null").code == 0
+    tag = model("Tag")._base_manager.get()
+    assert (tag.name, tag.object_id) == ("of what is gone", None)  # type: ignore[attr-defined]
+
+
+def test_a_row_that_is_skipped_is_gone_after_replace(awkward: System) -> None:
+    one = create("OneKey", name="one")
+    create("Dangling", name="led nowhere", to_id=4711)
+    create("Dangling", name="led to one", to=one)
+    backed_up(awkward)
+    create("OneKey", pk=4711, name="unrelated")
+
+    merged = awkward.run("restore_backup", "latest", "--mode", "merge", "--on-missing", "skip")
+
+    assert merged.code == 0, merged.out
+    assert model("Dangling")._base_manager.count() == 2
