@@ -12,12 +12,18 @@
 Messages are lower case, name the model, row, file or path, and end without a full stop.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class BackupError(Exception):
     """An operation of the engine that could not be done."""
 
     exit_code = 1
     hint = ""
+    report: Any = None
+    """What the operation had found out before it failed."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

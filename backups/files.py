@@ -1,11 +1,13 @@
-"""Stored files as streams: reading them for a package, and putting them back all or not at all."""
+"""Stored files as streams: reading them for a package, and changing them all or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -46,82 +48,110 @@ def read_chunks(storage: Storage, name: str) -> Iterator[bytes]:
             yield chunk
 
 
-class StagedFiles:
-    """New contents beside the stored files: written first, put in their places later, or discarded.
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One place in a storage. ``existed`` says whether a file was there; ``writes`` whether one will be."""
 
-    On the file system a place is taken by renaming, and what was there waits under another name until everything is
-    in place, so that a failure can bring it back. Other storages have no rename: there the content is saved twice.
+    number: int
+    name: str
+    existed: bool
+    writes: bool
+
+
+class FileChanges:
+    """Files to write and to remove: staged first, then applied together, then kept or taken back, all of them.
+
+    Each storage has them in a directory of its own: new contents as ``<number>``, what was there as ``<number>-old``,
+    and a journal of the places, written before the first place is touched. A process that died in the middle leaves
+    what its successor needs to take everything back under the same ``key``.
     """
 
-    def __init__(self) -> None:
-        self._directory = f".restoring-{uuid.uuid4().hex}"
-        self._staged: list[tuple[Storage, str, str]] = []
-        self._replaced: list[tuple[Path, Path | None]] = []
+    def __init__(self, key: str, storages: Mapping[str, Storage]) -> None:
+        self._directory = f".changes-{key}"
+        self._storages = storages
+        self._changes: dict[str, list[_Change]] = {}
 
-    def add(self, storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
-        """Write the content that ``name`` is to have."""
-        staged = f"{self._directory}/{len(self._staged)}"
-        try:
-            if isinstance(storage, FileSystemStorage):
-                storage.path(name)  # refuses a name that leads out of the storage, before anything is written
-                path = Path(storage.path(staged))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    for chunk in chunks:
-                        file.write(chunk)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if storage.file_permissions_mode is not None:
-                    path.chmod(storage.file_permissions_mode)
-            else:
-                staged = storage.save(staged, ContentStream(chunks))
-        except SuspiciousOperation as error:
-            raise BackupError(f"the file name {name!r} leads out of its storage") from error
-        self._staged.append((storage, name, staged))
+    def write(self, alias: str, name: str, chunks: Iterable[bytes]) -> None:
+        """Stage the content that a file is to have. Raises ``BackupError`` for a name that leads out of its storage."""
+        storage = self._storages[alias]
+        change = _Change(self._next(alias), name, exists(storage, name), writes=True)
+        self._changes.setdefault(alias, []).append(change)
+        _save(storage, f"{self._directory}/{change.number}", chunks)
 
-    def publish(self) -> None:
-        """Put every staged file in its place. If that fails, the places are as they were, and the error goes on."""
-        try:
-            for storage, name, staged in self._staged:
-                self._place(storage, name, staged)
-        except BaseException:
-            self._put_back()
-            raise
-        finally:
-            self.discard()
+    def remove(self, alias: str, name: str) -> bool:
+        """Have a file removed; return whether there is one."""
+        found = exists(self._storages[alias], name)
+        if found:
+            self._changes.setdefault(alias, []).append(_Change(self._next(alias), name, existed=True, writes=False))
+        return found
 
-    def discard(self) -> None:
-        """Remove what is staged and not in place."""
-        for storage, _, staged in self._staged:
-            if isinstance(storage, FileSystemStorage):
-                shutil.rmtree(Path(storage.path(staged)).parent, ignore_errors=True)
-            else:
-                storage.delete(staged)
-        self._staged = []
+    def apply(self) -> None:
+        """Put everything in its place. What fails here is taken back by ``take_back``."""
+        for alias, changes in self._changes.items():
+            journal = "".join(f"{json.dumps(asdict(change))}\n" for change in changes)
+            _save(self._storages[alias], self._journal, [journal.encode()])
+        for alias, changes in self._changes.items():
+            for change in changes:
+                self._apply(self._storages[alias], change)
 
-    def _place(self, storage: Storage, name: str, staged: str) -> None:
-        if not isinstance(storage, FileSystemStorage):
-            storage.delete(name)
-            with storage.open(staged, "rb") as content:
-                saved = storage.save(name, content)
-            if saved != name:
-                storage.delete(saved)
-                raise BackupError(f"the storage gave the file {name!r} another name: {saved!r}")
+    def keep(self) -> None:
+        """Forget what was there before."""
+        for storage in self._storages.values():
+            self._forget(storage)
+        for alias, changes in self._changes.items():
+            for change in changes:
+                if not change.writes:
+                    _remove_empty_directories(self._storages[alias], change.name)
+
+    def take_back(self) -> None:
+        """Bring back what was there before, whatever has been done since; may be repeated."""
+        for storage in self._storages.values():
+            if storage.exists(self._journal):
+                with storage.open(self._journal, "rb") as journal:
+                    changes = [_Change(**json.loads(line)) for line in journal.read().splitlines()]
+                for change in reversed(changes):
+                    self._take_back(storage, change)
+            self._forget(storage)
+
+    @property
+    def _journal(self) -> str:
+        return f"{self._directory}/journal"
+
+    def _next(self, alias: str) -> int:
+        return len(self._changes.get(alias, ()))
+
+    def _apply(self, storage: Storage, change: _Change) -> None:
+        if change.existed:
+            _move(storage, change.name, f"{self._directory}/{change.number}-old")
+        if change.writes:
+            _move(storage, f"{self._directory}/{change.number}", change.name)
+
+    def _take_back(self, storage: Storage, change: _Change) -> None:
+        old = f"{self._directory}/{change.number}-old"
+        if not change.existed:
+            storage.delete(change.name)
+            _remove_empty_directories(storage, change.name)
+        elif storage.exists(old):
+            _move(storage, old, change.name)
+
+    def _forget(self, storage: Storage) -> None:
+        if isinstance(storage, FileSystemStorage):
+            shutil.rmtree(Path(storage.path(self._directory)), ignore_errors=True)
             return
-        path, new = Path(storage.path(name)), Path(storage.path(staged))
-        _make_directories(storage, path.parent)
-        old = None
-        if path.exists():
-            old = new.with_name(f"{new.name}-old")
-            path.rename(old)
-        self._replaced.append((path, old))
-        new.rename(path)
+        try:
+            _, names = storage.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            storage.delete(f"{self._directory}/{name}")
 
-    def _put_back(self) -> None:
-        for path, old in reversed(self._replaced):
-            path.unlink(missing_ok=True)
-            if old is not None:
-                old.rename(path)
+
+def exists(storage: Storage, name: str) -> bool:
+    """Return whether a storage has a file. Raises ``BackupError`` for a name that leads out of it."""
+    try:
+        return storage.exists(name)
+    except SuspiciousOperation as error:
+        raise BackupError(f"the file name {name!r} leads out of its storage") from error
 
 
 class ContentStream(File):  # type: ignore[type-arg]
@@ -135,19 +165,48 @@ class ContentStream(File):  # type: ignore[type-arg]
         yield from self._chunks
 
 
-def delete(stored: Iterable[tuple[Storage, str]]) -> int:
-    """Delete stored files, and the directories that this leaves empty. Returns how many files there were."""
-    deleted = 0
-    for storage, name in stored:
-        deleted += storage.exists(name)
-        storage.delete(name)
-        if isinstance(storage, FileSystemStorage):
-            root = Path(storage.location)
-            for parent in Path(storage.path(name)).parents:
-                if parent == root or root not in parent.parents or any(parent.iterdir()):
-                    break
-                parent.rmdir()
-    return deleted
+def _save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
+    """Write a file that is on disk when this returns."""
+    if not isinstance(storage, FileSystemStorage):
+        saved = storage.save(name, ContentStream(chunks))
+        if saved != name:
+            storage.delete(saved)
+            raise BackupError(f"the storage gave the file {name!r} another name: {saved!r}")
+        return
+    path = Path(storage.path(name))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if storage.file_permissions_mode is not None:
+        path.chmod(storage.file_permissions_mode)
+
+
+def _move(storage: Storage, name: str, target: str) -> None:
+    """Give a file another name, over whatever has it. Only a file system can do that in one step."""
+    if isinstance(storage, FileSystemStorage):
+        path = Path(storage.path(target))
+        _make_directories(storage, path.parent)
+        Path(storage.path(name)).replace(path)
+        return
+    storage.delete(target)
+    with storage.open(name, "rb") as content:
+        _save(storage, target, iter(partial(content.read, CHUNK_BYTES), b""))
+    storage.delete(name)
+
+
+def _remove_empty_directories(storage: Storage, name: str) -> None:
+    """Remove the directories above a name that hold nothing any more."""
+    if not isinstance(storage, FileSystemStorage):
+        return
+    root = Path(storage.location)
+    for parent in Path(storage.path(name)).parents:
+        if parent == root or root not in parent.parents or (parent.exists() and any(parent.iterdir())):
+            return
+        if parent.exists():
+            parent.rmdir()
 
 
 def _make_directories(storage: FileSystemStorage, directory: Path) -> None:

@@ -40,6 +40,7 @@ class RestoreReport(models.Model):
     operation = models.CharField(max_length=20, db_index=True)
     state = models.CharField(max_length=20, choices=State, default=State.RUNNING, db_index=True)
     verdict = models.CharField(max_length=20, blank=True, db_index=True)
+    committed = models.BooleanField(default=False, help_text="whether what it did to the database is there")
     package = models.CharField(max_length=255, blank=True)
     database = models.CharField(max_length=100)
     started = models.DateTimeField(db_index=True)

@@ -7,10 +7,11 @@ import json
 import os
 import socket
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, connections
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
@@ -67,32 +68,39 @@ def finish(report: Report, using: str) -> bool:
     return True
 
 
-def keep(report: Report, using: str) -> bool:
-    """Write a report that was not started, after its operation."""
-    if not start(report, using):
-        return False
-    RestoreReport.objects.using(using).filter(id=report.id).update(
-        started=timezone.now() - timedelta(seconds=report.seconds)
-    )
-    return finish(report, using)
-
-
-def running(using: str) -> str:
+def running(using: str, purpose: str) -> str:
     """Describe the operation that is running: which one, since when and who runs it. Empty where nobody knows."""
     if not _has_tables(using):
         return ""
-    report = RestoreReport.objects.using(using).filter(state=RestoreReport.State.RUNNING).first()
+    report = _running(using, purpose).first()
     if report is None:
         return ""
     return f"{report.operation} since {report.started:%Y-%m-%d %H:%M:%S} UTC by {report.account} on {report.host}"
 
 
-def mark_interrupted(using: str) -> int:
-    """Mark the reports of operations that died. To be called by who holds the lock, so that none is running."""
+def interrupted(using: str, purpose: str) -> list[RestoreReport]:
+    """Return the reports of operations that died. To be called by who holds the lock, so that none is running."""
+    return list(_running(using, purpose)) if _has_tables(using) else []
+
+
+def mark_interrupted(report: RestoreReport, outcome: str, using: str) -> None:
+    """Say of an operation that died what has become of its work."""
+    RestoreReport.objects.using(using).filter(id=report.id).update(
+        state=RestoreReport.State.INTERRUPTED, finished=timezone.now(), error=outcome
+    )
+
+
+def mark_committed(report: Report, using: str) -> None:
+    """Note that an operation's work is done; inside its transaction, so that the note is there if the work is."""
+    if _has_tables(using):
+        RestoreReport.objects.using(using).filter(id=report.id).update(committed=True)
+
+
+def is_committed(report: Report, using: str) -> bool:
+    """Return whether an operation's transaction was committed. Raises ``DatabaseError`` where nobody can tell."""
     if not _has_tables(using):
-        return 0
-    left = RestoreReport.objects.using(using).filter(state=RestoreReport.State.RUNNING)
-    return left.update(state=RestoreReport.State.INTERRUPTED, finished=timezone.now())
+        return False
+    return RestoreReport.objects.using(using).filter(id=report.id, committed=True).exists()
 
 
 def add_to_catalogue(report: Report, *, kind: str, package_id: str, created: datetime, size: int, note: str) -> None:
@@ -108,6 +116,12 @@ def add_to_catalogue(report: Report, *, kind: str, package_id: str, created: dat
             files=report.files.package,
             note=note,
         )
+
+
+def _running(using: str, purpose: str) -> QuerySet[RestoreReport]:
+    """A drill runs beside the operations of the live system, and has a lock of its own."""
+    left = RestoreReport.objects.using(using).filter(state=RestoreReport.State.RUNNING)
+    return left.filter(operation="drill") if purpose == "drill" else left.exclude(operation="drill")
 
 
 def _has_tables(using: str) -> bool:

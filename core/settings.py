@@ -94,8 +94,8 @@ if _database["ENGINE"] == "django.db.backends.mysql":
     # https://docs.djangoproject.com/en/5.2/ref/databases/#mysql-sql-mode: refuse values instead of truncating them.
     _options |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
 elif _database["ENGINE"] == "django.db.backends.sqlite3":
-    # One writer at a time: the others wait for it for so many seconds.
-    _options |= {"timeout": 20}
+    # One writer at a time: the others wait for it for so many seconds, which only those can that begin as writers.
+    _options |= {"timeout": 20, "transaction_mode": "IMMEDIATE"}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -26,7 +26,7 @@ URLS = {
     "mariadb": os.environ.get("TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/test"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
-    "sqlite": {"timeout": 20},
+    "sqlite": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     "postgresql": {},
     "mariadb": {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -41,6 +42,13 @@ class Database:
     def name(self) -> str:
         """The database as its administrator names it."""
         return str(self.connection.settings_dict["NAME"])
+
+    @property
+    def key(self) -> str:
+        """A short name for this database, other than that of any other here or on another server."""
+        settings = self.connection.settings_dict
+        whole = f"{settings['HOST']}:{settings['PORT']}/{self.name}"
+        return f"{zlib.crc32(whole.encode()):08x}"
 
     @property
     def engine(self) -> dict[str, str]:
@@ -174,8 +182,8 @@ class Database:
 
     # One operation at a time
 
-    def lock(self) -> AbstractContextManager[bool]:
-        """Hold the lock of backup operations on this database; give False where another process holds it.
+    def lock(self, purpose: str = "operation") -> AbstractContextManager[bool]:
+        """Hold a lock on this database for one purpose; give False where another process holds it.
 
         A holder that dies loses it.
         """
@@ -186,6 +194,10 @@ class Database:
     def scratch_name(self, directory: Path, name: str) -> str:
         """Return what a scratch database is called; ``directory`` is for engines that keep them in files."""
         return name
+
+    def databases(self, prefix: str) -> list[str]:
+        """Return the names of the databases beside this one that begin so."""
+        return []
 
     def create_database(self, name: str) -> None:
         """Create an empty database beside this one."""

@@ -10,8 +10,6 @@ from django.db import transaction
 
 from backups.databases import base
 
-LOCK_NAME = b"django-backups"
-
 
 class Database(base.Database):
     PARAMETERS = 10_000
@@ -61,10 +59,15 @@ class Database(base.Database):
     def reset_sequences(self, models: Sequence[type]) -> None:
         """Nothing to do: InnoDB's counters follow the keys that are inserted, and setting one would commit."""
 
+    def databases(self, prefix: str) -> list[str]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SHOW DATABASES")
+            return [name for (name,) in cursor.fetchall() if name.startswith(prefix)]
+
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, purpose: str = "operation") -> Iterator[bool]:
         # The lock is the server's: its name carries the database. It ends with the connection that holds it.
-        name = f"backups-{zlib.crc32(LOCK_NAME + self.name.encode()):08x}"
+        name = f"backups-{purpose}-{zlib.crc32(self.name.encode()):08x}"
         held = self._value("SELECT GET_LOCK(%s, 0)", [name]) == 1
         try:
             yield held

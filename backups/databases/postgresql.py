@@ -14,8 +14,6 @@ from django.db.models.fields import AutoFieldMixin
 from backups.databases import base
 from backups.databases.base import Row, Selection
 
-LOCK_NAME = b"django-backups"
-
 
 class Database(base.Database):
     PARAMETERS = 10_000
@@ -92,15 +90,20 @@ class Database(base.Database):
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, purpose: str = "operation") -> Iterator[bool]:
         # Advisory locks are per database and end with the connection that holds them.
-        key = zlib.crc32(LOCK_NAME)
+        key = zlib.crc32(f"django-backups-{purpose}".encode())
         held = bool(self._value("SELECT pg_try_advisory_lock(%s)", [key]))
         try:
             yield held
         finally:
             if held and self._is_usable():
                 self._value("SELECT pg_advisory_unlock(%s)", [key])
+
+    def databases(self, prefix: str) -> list[str]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
+            return [name for (name,) in cursor.fetchall()]
 
     def drop_database(self, name: str) -> None:
         with self.connection._nodb_cursor() as cursor:

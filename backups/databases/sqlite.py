@@ -44,12 +44,12 @@ class Database(base.Database):
         """Nothing to do: AUTOINCREMENT follows the keys that are inserted."""
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, purpose: str = "operation") -> Iterator[bool]:
         if self.connection.is_in_memory_db():
             yield True
             return
         # The system releases the lock when the holder dies; the empty file stays, because removing it is a race.
-        with Path(f"{self.name}.lock").open("a") as file:
+        with Path(f"{self.name}.{purpose}.lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -64,5 +64,5 @@ class Database(base.Database):
         Path(name).touch(mode=0o600, exist_ok=False)
 
     def drop_database(self, name: str) -> None:
-        for suffix in ("", "-journal", "-wal", "-shm", ".lock"):
+        for suffix in ("", "-journal", "-wal", "-shm", ".operation.lock", ".drill.lock"):
             Path(f"{name}{suffix}").unlink(missing_ok=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from backups.errors import BackupError, Cancelled, TargetNotReady
+from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict
 from backups.terminal import TerminalProgress
@@ -31,19 +34,72 @@ def exit_code(report: Report) -> int:
     return EXIT_CODES[report.verdict]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which unwinds an operation as Ctrl-C does."""
+
+
 @contextmanager
-def failures_as_exit_codes() -> Iterator[None]:
-    """Turn the engine's errors into Django's, with message, hint and exit code."""
+def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iterator[None]:
+    """Turn what goes wrong into a message with a hint and an exit code; with ``--json``, into a report as well."""
+    try:
+        with _terminable():
+            alias = options.get("database", DEFAULT_DB_ALIAS)
+            if alias not in connections:
+                raise UsageError(f"there is no database {alias!r} in DATABASES", hint="name one of its aliases")
+            yield
+    except BackupError as error:
+        raise _failure(error, error.exit_code, error.hint, options, operation) from error
+    except KeyboardInterrupt as error:
+        cancelled = Cancelled("cancelled; the report says what was done, and what was not")
+        raise _failure(cancelled, cancelled.exit_code, "", options, operation) from error
+    except DatabaseError as error:
+        message = f"the database failed: {str(error).strip() or type(error).__name__}"
+        raise _failure(
+            BackupError(message), 1, "see that it can be reached and is sound", options, operation
+        ) from error
+    except OSError as error:
+        raise _failure(BackupError(f"the system failed: {error}"), 1, "", options, operation) from error
+
+
+def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, Any], operation: str) -> CommandError:
+    if options.get("json") and operation:
+        report = error.report or Report(operation=operation, database=options["database"], error=str(error))
+        report.verdict = Verdict.FAILED
+        write(render_json(report))
+    return CommandError(f"{error}\nhint: {hint}" if hint else str(error), returncode=exit_code)
+
+
+def write(text: str, stream: Any = None) -> None:
+    """Write a result. That nobody reads it does not change what the operation has done."""
+    stream = stream or sys.stdout
+    if stream is None:  # closed by the caller
+        return
+    try:
+        stream.write(text if text.endswith("\n") else f"{text}\n")
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except BackupError as error:
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        raise CommandError(f"{error}{hint}", returncode=error.exit_code) from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class OperationCommand(BaseCommand):
     """A command that calls one service and renders its report: results on stdout, progress on stderr."""
 
+    operation = ""
     requires_system_checks: list[str] = []  # a system whose checks fail must still be restorable
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -55,24 +111,39 @@ class OperationCommand(BaseCommand):
             "--no-input", "--noinput", action="store_false", dest="interactive", help="do not ask; for scripts"
         )
 
-    def operate(self, options: dict[str, Any], call: Callable[[Progress], Report]) -> None:
-        """Call a service, print its report, and exit with the code that its verdict stands for."""
-        if options["database"] not in connections:
-            raise CommandError(f"there is no database {options['database']!r} in DATABASES", returncode=2)
-        with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
-            report = call(progress)
-        self.stdout.write(render_json(report) if options["json"] else render_text(report, color=self.stdout.isatty()))
+    def operate(
+        self,
+        options: dict[str, Any],
+        call: Callable[[Progress], Report],
+        *,
+        confirm: Callable[[], tuple[str, str]] | None = None,
+    ) -> None:
+        """Call a service, print its report, and exit with the code that its verdict stands for.
+
+        ``confirm`` gives a warning that names what will be lost, and the word that the operator has to type.
+        """
+        with failures_as_exit_codes(options, self.operation):
+            if confirm is not None and options["interactive"]:
+                self._confirm(*confirm())
+            with TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
+                report = call(progress)
+        is_terminal = sys.stdout is not None and self.stdout.isatty()
+        write(render_json(report) if options["json"] else render_text(report, color=is_terminal), self.stdout)
         if code := exit_code(report):
             sys.exit(code)
 
-    def confirm(self, options: dict[str, Any], warning: str, word: str) -> None:
+    def _confirm(self, warning: str, word: str) -> None:
         """Show what will be lost and go on only if the operator types ``word``. Raises ``Cancelled`` otherwise."""
-        if not options["interactive"]:
-            return
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise TargetNotReady(
                 "this destroys data, and nobody is there to confirm it", hint="use --no-input in scripts"
             )
         self.stderr.write(warning)
-        if input(f"Type {word!r} to go on: ").strip() != word:
+        self.stderr.write(f"Type {word!r} to go on: ", ending="")
+        self.stderr.flush()
+        try:
+            typed = input()
+        except (EOFError, KeyboardInterrupt) as error:
+            raise Cancelled("cancelled; nothing has changed") from error
+        if typed.strip() != word:
             raise Cancelled("cancelled; nothing has changed")

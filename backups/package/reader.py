@@ -36,7 +36,10 @@ class PackageReader:
     """One package, opened by path. Opening reads the manifest alone; ``check`` reads everything."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise PackageDamaged(f"{path.name} cannot be opened: {error.strerror or error}") from error
         try:
             self._container = ContainerReader(self._file)
             self.manifest = self._read_manifest()

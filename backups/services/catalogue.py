@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,13 @@ from django.core.files.storage import FileSystemStorage, InvalidStorageError, St
 from django.db import DatabaseError
 
 from backups import conf
-from backups.errors import BackupError, UsageError
+from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
 from backups.models import Backup
 
 NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 LATEST = "latest"
+PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def list_packages(using: str) -> tuple[list[Listed], str]:
             kind=backup.kind,
             created=backup.created,
             size=backup.size,
-            stored=stored.pop(backup.name, None) is not None,
+            stored=stored.pop(backup.name, None) is not None or _is_elsewhere(backup.name),
             catalogued=True,
             rows=backup.rows,
             files=backup.files,
@@ -82,6 +84,11 @@ def _remembered(using: str) -> tuple[list[Backup], str]:
         return [], str(error).strip().splitlines()[0]
 
 
+def _is_elsewhere(name: str) -> bool:
+    """Return whether a package that was written to a path of its own is still there."""
+    return Path(name).is_absolute() and Path(name).is_file()
+
+
 def package_name(kind: str, created: datetime, package_id: str) -> str:
     return f"{kind}-{created.astimezone(UTC).strftime(_TIME)}-{package_id[:8]}.zip"
 
@@ -93,6 +100,8 @@ def stored_packages() -> list[StoredPackage]:
         _, names = storage.listdir("")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise BackupError(f"the packages cannot be listed: {error}", hint="see the storage in STORAGES") from error
     packages = []
     for name in names:
         if match := NAME.fullmatch(name):
@@ -108,31 +117,51 @@ def package_path(reference: str) -> Iterator[tuple[Path, str]]:
     A package in a remote storage is fetched to a temporary file first.
     """
     if (path := Path(reference)).is_file():
-        yield path, path.name
+        with _named(path.name):
+            yield path, path.name
         return
     name = _latest() if reference == LATEST else _catalogue_name(reference)
     storage = _storage()
     if isinstance(storage, FileSystemStorage):
-        yield Path(storage.path(name)), name
+        with _named(name):
+            yield Path(storage.path(name)), name
         return
-    with tempfile.NamedTemporaryFile(suffix=".zip") as local, storage.open(name, "rb") as stored:
+    with _named(name), tempfile.NamedTemporaryFile(suffix=".zip") as local, storage.open(name, "rb") as stored:
         for chunk in stored.chunks():
             local.write(chunk)
         local.flush()
         yield Path(local.name), name
 
 
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say which package it is that cannot be read."""
+    try:
+        yield
+    except (PackageDamaged, PackageUnsupported) as error:
+        if name not in str(error):
+            error.args = (f"{name}: {error}",)
+        raise
+
+
 class PackageFile:
-    """A package being written: a private temporary file beside its place, which takes the name when it is complete."""
+    """A package being written: a private temporary file beside its place, which takes the name when it is complete.
+
+    It is locked while it is written, so that the next one knows which of them the dead have left, and removes those.
+    """
 
     def __init__(self, output: Path | None) -> None:
-        self._output = output
+        self._output = output and output.absolute()
         self._storage = None if output else _storage()
-        directory = output.parent if output else _directory(self._storage)
+        directory = self._output.parent if self._output else _directory(self._storage)
+        if self._output is not None and (not self._output.parent.is_dir() or self._output.is_dir()):
+            raise UsageError(f"{output} is not a file in a directory that exists", hint="give the path of a new file")
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _remove_left(directory)
         # mkstemp creates with mode 0600: a package holds password hashes and secrets.
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix=".zip", dir=directory)
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, suffix=".zip", dir=directory)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         self.path = Path(name)
         self.file: BinaryIO = os.fdopen(descriptor, "w+b")
 
@@ -155,11 +184,20 @@ class PackageFile:
 
     def discard(self) -> None:
         """Remove the temporary file; a finished package stays."""
-        self.file.close()
         self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written is not missed, and a full disk says so once more here
+            self.file.close()
 
     def _target(self, name: str) -> Path | None:
         return Path(self._storage.path(name)) if isinstance(self._storage, FileSystemStorage) else None
+
+
+def _remove_left(directory: Path) -> None:
+    """Remove the temporary files of processes that died: nobody holds their locks."""
+    for path in directory.glob(f"{PARTIAL}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
 
 
 def delete_package(name: str) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import Storage
 from django.utils import timezone
 
@@ -23,7 +24,7 @@ from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_name
-from backups.services.operation import operation, require_migrated, step
+from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.stored import FileNames
 from backups.signals import backup_created
 
@@ -54,7 +55,7 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     with operation(report):
         require_migrated(options.using)
         write_package(report, options, kind="backup", progress=progress or NoProgress())
-    backup_created.send(Report, report=report, using=options.using)
+        announce(backup_created, report)
     return report
 
 
@@ -196,6 +197,11 @@ class _Snapshot:
             writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
         except FileNotFoundError:
             return FileRecord(storage=alias, name=name, size=None, sha256=None)
+        except SuspiciousOperation as error:
+            raise BackupError(
+                f"a row names the file {name!r}, which leads out of storage {alias!r}",
+                hint="correct the row; what such a name means cannot be backed up",
+            ) from error
         except OSError as error:
             raise BackupError(
                 f"the file {name!r} in storage {alias!r} cannot be read: {error}",

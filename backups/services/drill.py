@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.core.management import call_command
 
-from backups import conf, reports
+from backups import conf
 from backups.errors import UsageError
 from backups.reporting import NoProgress, Progress, Report, Verdict
 from backups.services.catalogue import LATEST, package_path
 from backups.services.create import CreateOptions, create_backup
-from backups.services.operation import step
+from backups.services.operation import operation, step
 from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.restore import RestoreOptions, restore
-from backups.services.sandbox import sandbox
+from backups.services.sandbox import remove_left, sandbox
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -38,21 +37,14 @@ def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> R
     """
     report = Report(operation="drill", database=options.using, options={"demo": options.demo})
     progress = progress or NoProgress()
-    begun = time.monotonic()
-    try:
+    with operation(report, "drill"):
+        remove_left(options.using)
         if options.demo:
             _play_demo(report, options, progress)
         else:
             with package_path(options.package) as (path, name):
                 report.package = name
                 _rehearse(report, options, path, progress)
-    except BaseException as error:
-        report.verdict = Verdict.FAILED
-        report.error = str(error) or type(error).__name__
-        raise
-    finally:
-        report.seconds = time.monotonic() - begun
-        reports.keep(report, options.using)
     return report
 
 

@@ -8,25 +8,28 @@ from contextlib import contextmanager
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.dispatch import Signal
 
 from backups import databases, reports
-from backups.errors import OperationRunning, TargetNotReady
-from backups.reporting import Report, Step, Verdict
+from backups.errors import BackupError, OperationRunning, TargetNotReady
+from backups.files import FileChanges, storages_of
+from backups.records import coverage
+from backups.reporting import Finding, Report, Severity, Step, Verdict
 
 
 @contextmanager
-def operation(report: Report) -> Iterator[None]:
-    """Run one operation at a time on a database, and keep its report whatever its end is.
+def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
+    """Run one operation of a purpose at a time on a database, and keep its report whatever its end is.
 
     Raises ``OperationRunning`` where another process holds the lock.
     """
     using = report.database
-    with databases.of(using).lock() as held:
+    with databases.of(using).lock(purpose) as held:
         if not held:
-            running = reports.running(using)
+            running = reports.running(using, purpose)
             what = f": {running}" if running else ""
-            raise OperationRunning(f"another operation is running on database {using!r}{what}")
-        reports.mark_interrupted(using)  # whoever was running and does not hold the lock is dead
+            raise OperationRunning(f"another {purpose} is running on database {using!r}{what}")
+        recover(using, purpose)
         reports.start(report, using)
         begun = time.monotonic()
         try:
@@ -34,10 +37,39 @@ def operation(report: Report) -> Iterator[None]:
         except BaseException as error:
             report.verdict = Verdict.FAILED
             report.error = str(error) or type(error).__name__
+            if isinstance(error, BackupError):
+                error.report = report
             raise
         finally:
             report.seconds = time.monotonic() - begun
             reports.finish(report, using)
+
+
+def recover(using: str, purpose: str) -> None:
+    """Bring to an end what operations that died have left: whoever was running and does not hold the lock is dead."""
+    for dead in reports.interrupted(using, purpose):
+        changes = FileChanges(dead.id.hex, storages_of(coverage.of_database(using).models))
+        if dead.committed:
+            changes.keep()
+            outcome = "the process died after the commit: rows and files are as it was asked for"
+        else:
+            changes.take_back()
+            outcome = "the process died before the commit: rows and files are as they were"
+        reports.mark_interrupted(dead, outcome, using)
+
+
+def announce(signal: Signal, report: Report) -> None:
+    """Send a signal. What a receiver does wrong is a finding: the operation is done, whatever they make of it."""
+    for receiver, error in signal.send_robust(Report, report=report, using=report.database):
+        if isinstance(error, Exception):
+            name = getattr(receiver, "__qualname__", repr(receiver))
+            report.findings.append(
+                Finding(
+                    severity=Severity.WARNING,
+                    code="receiver_failed",
+                    message=f"{name}, which is told when this is done, failed: {type(error).__name__}: {error}",
+                )
+            )
 
 
 @contextmanager

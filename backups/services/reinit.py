@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.sql import emit_post_migrate_signal
+from django.db import IntegrityError
 from django.db.models import Model
 
-from backups import databases, files
+from backups import databases, files, reports
+from backups.databases.base import Database
 from backups.errors import BackupError
 from backups.records import coverage
-from backups.reporting import ModelResult, NoProgress, Progress, Report, Verdict
+from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.create import take_safety_backup
-from backups.services.operation import operation, require_migrated, step
+from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.stored import referenced_files
 from backups.signals import system_reinitialised
 
@@ -32,8 +34,8 @@ class ReinitOptions:
 def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> Report:
     """Empty every covered table and its files, and let ``post_migrate`` rebuild the baseline.
 
-    Rows go in one transaction, and files after it: what is deleted is in the safety backup, which is taken and
-    checked first. Files that no row names are in no backup, and stay.
+    Rows and files go in one transaction: what is deleted is in the safety backup, which is taken and checked first.
+    Files that no row names are in no backup, and stay.
     """
     using = options.using
     report = Report(operation="reinit", database=using, options=_as_data(options))
@@ -48,18 +50,24 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
                 result.deleted = result.before
             report.verdict = Verdict.DIFFERENCES
             return report
-        _empty(report, models, options, progress or NoProgress())
-        with step(report, "files"):
-            storages = files.storages_of(models)
-            report.files.deleted = files.delete((storages[alias], name) for alias, name in stored)
-            report.files.proved = True
+        changes = files.FileChanges(report.id.hex, files.storages_of(models))
+        try:
+            _empty(report, models, options, changes, progress or NoProgress())
+        except BaseException:
+            # What comes after the commit, even Ctrl-C, finds the work done.
+            if not reports.is_committed(report, using):
+                changes.take_back()
+                raise
+        changes.keep()
+        report.files.proved = True
         report.verdict = Verdict.PROVED
-    system_reinitialised.send(Report, report=report, using=using)
+        announce(system_reinitialised, report)
     return report
 
 
 def describe_loss(using: str, consequence: str) -> str:
     """Name the database and count what it holds, for the operator to read before a confirmation."""
+    require_migrated(using)
     models = coverage.of_database(using).models
     counts = _counted(models, using)
     rows = sum(result.before for result in counts)
@@ -82,7 +90,13 @@ def _counted(models: Sequence[type[Model]], using: str) -> list[ModelResult]:
     return [ModelResult(model=model._meta.label_lower, before=database.count(model._meta.db_table)) for model in models]
 
 
-def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions, progress: Progress) -> None:
+def _empty(
+    report: Report,
+    models: Sequence[type[Model]],
+    options: ReinitOptions,
+    changes: files.FileChanges,
+    progress: Progress,
+) -> None:
     using = options.using
     database = databases.of(using)
     tables = [model._meta.db_table for model in models]
@@ -91,6 +105,7 @@ def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions
         if options.safety_backup:
             with step(report, "safety backup"):
                 report.package = take_safety_backup(using, progress, allow_missing_files=options.allow_missing_files)
+        stored = referenced_files(models, using)
         with step(report, "empty"):
             database.empty(tables)
             for model, result in zip(models, report.models, strict=True):
@@ -102,8 +117,34 @@ def _empty(report: Report, models: Sequence[type[Model]], options: ReinitOptions
             with step(report, "baseline"):
                 ContentType.objects.clear_cache()
                 emit_post_migrate_signal(verbosity=0, interactive=False, db=using)
-                database.check_constraints()
+                _check_constraints(database)
         finally:
             ContentType.objects.clear_cache()  # what it has cached may be rolled back
         for model, result in zip(models, report.models, strict=True):
             result.after = result.created = database.count(model._meta.db_table)
+        # Before the commit: a file that cannot be removed rolls everything back.
+        with step(report, "files"):
+            for alias, name in stored:
+                _remove(report, changes, alias, name)
+            changes.apply()
+        reports.mark_committed(report, using)
+
+
+def _check_constraints(database: Database) -> None:
+    try:
+        database.check_constraints()
+    except IntegrityError as error:
+        raise BackupError(
+            f"rows that packages leave out refer to rows that would be deleted: {str(error).strip()}",
+            hint="delete those rows first, or take their model out of BACKUPS['EXCLUDE']",
+        ) from error
+
+
+def _remove(report: Report, changes: files.FileChanges, alias: str, name: str) -> None:
+    try:
+        report.files.deleted += changes.remove(alias, name)
+    except BackupError as error:
+        finding = Finding(
+            severity=Severity.WARNING, code="file_left", identity=[alias, name], message=f"{error}; it was left alone"
+        )
+        report.findings.append(finding)

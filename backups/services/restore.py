@@ -12,7 +12,7 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError
 
-from backups import databases
+from backups import databases, reports
 from backups.package.reader import PackageReader
 from backups.records.record import Record
 from backups.records.table import Table
@@ -20,11 +20,11 @@ from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report
 from backups.services.catalogue import delete_package, package_path
 from backups.services.create import take_safety_backup
 from backups.services.load import Loader
-from backups.services.operation import operation, require_migrated, step
+from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.schema import require_same_schema
-from backups.services.stored import FileRestore, restore_config
+from backups.services.stored import FileRestore, require_free, restore_config
 from backups.signals import restore_finished
 
 
@@ -64,8 +64,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
                 package.check(progress)
             require_same_schema(package.manifest, options.using)
             _Restore(report, options, package, progress).run()
-    if not options.dry_run:
-        restore_finished.send(Report, report=report, using=options.using)
+        if not options.dry_run:
+            announce(restore_finished, report)
     return report
 
 
@@ -92,26 +92,29 @@ class _Restore:
 
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.package.manifest.models]
+        if self.options.config_to is not None:
+            require_free(self.package, self.options.config_to)
         try:
             with self.database.exclusive(tables):
                 self._inside_transaction()
-        except _RolledBack:
-            self._clean_up()
-            return
-        except BaseException:
-            self._clean_up()
-            raise
+                reports.mark_committed(self.report, self.options.using)
+        except BaseException as error:
+            # What comes after the commit, even Ctrl-C, finds the work done.
+            if not reports.is_committed(self.report, self.options.using):
+                self._take_back()
+                if isinstance(error, _RolledBack):
+                    return
+                raise
         finally:
             ContentType.objects.clear_cache()
-        with step(self.report, "files"):
-            self.files.publish()
+        self.files.keep()
         if self.options.config_to is not None:
             restore_config(self.package, self.options.config_to)
-        self.report.verdict = Verdict.FAILED if self.report.has_errors else Verdict.PROVED
+        self.report.verdict = Verdict.PROVED
 
-    def _clean_up(self) -> None:
-        """Remove what lies outside the database: nothing has changed, so that there is nothing to go back to."""
-        self.files.discard()
+    def _take_back(self) -> None:
+        """Undo what lies outside the database: nothing has changed, so that there is nothing to go back to."""
+        self.files.take_back()
         if self.safety_backup:
             delete_package(self.safety_backup)
 
@@ -140,8 +143,11 @@ class _Restore:
             with step(report, "verify"):
                 self._verify(plan)
             self._stop_on_errors()
-            with step(report, "stage files"):
+            # Before the commit: a place that cannot be written rolls everything back.
+            with step(report, "files"):
                 self.files.stage()
+                self.files.apply()
+            self._stop_on_errors()
         finally:
             plan.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -29,20 +30,30 @@ def sandbox(using: str) -> Iterator[None]:
     The live database and its files are out of reach until the end, when the scratch system is dropped.
     """
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        prefix = f"{PREFIX}{databases.of(using).key}_"
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
         stack.enter_context(_database(using, directory))
         stack.enter_context(_storages(directory))
         call_command("migrate", database=using, verbosity=0, interactive=False)
         yield
 
 
+def remove_left(using: str) -> None:
+    """Remove the scratch systems of drills that died. To be called by who holds the lock of the drills."""
+    administration = databases.of(using)
+    prefix = f"{PREFIX}{administration.key}_"
+    for name in administration.databases(prefix):
+        administration.drop_database(name)
+    for directory in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @contextmanager
 def _database(using: str, directory: Path) -> Iterator[None]:
     live = connections[using]
     administration = databases.of(using)
-    name = administration.scratch_name(directory, f"{PREFIX}{uuid.uuid4().hex[:12]}")
+    name = administration.scratch_name(directory, f"{PREFIX}{administration.key}_{uuid.uuid4().hex[:12]}")
     administration.create_database(name)
-    live.close()
     original = connections.settings[using]
     connections.settings[using] = {**original, "NAME": name}
     del connections[using]
@@ -55,7 +66,6 @@ def _database(using: str, directory: Path) -> Iterator[None]:
         connections[using] = live
         ContentType.objects.clear_cache()
         administration.drop_database(name)
-        live.close()
 
 
 @contextmanager

@@ -52,14 +52,14 @@ def referenced_files(models: Sequence[type[Model]], using: str) -> FileNames:
 
 
 class FileRestore:
-    """The files of a package on their way into the storages: planned, staged before the commit, published after it."""
+    """The files of a package on their way into the storages: planned, staged, applied, then kept or taken back."""
 
     def __init__(self, package: PackageReader, report: Report, progress: Progress) -> None:
         self._package = package
         self._report = report
         self._progress = progress
         self._storages = storages_of(package)
-        self._staged = files.StagedFiles()
+        self._changes = files.FileChanges(report.id.hex, self._storages)
         self._to_write: list[FileRecord] = []
 
     def plan(self) -> None:
@@ -92,17 +92,16 @@ class FileRestore:
         return bool(self._to_write)
 
     def stage(self) -> None:
-        """Write the contents beside their places."""
+        """Write the contents where they are out of the way."""
         self._progress.start("stage files", sum(record.size or 0 for record in self._to_write), "bytes")
         for record in self._to_write:
-            storage = storage_of(self._storages, record)
-            self._staged.add(storage, record.name, self._package.iter_file(str(record.sha256)))
+            self._changes.write(record.storage, record.name, self._package.iter_file(str(record.sha256)))
             self._progress.advance(record.size or 0)
         self._progress.finish()
 
-    def publish(self) -> None:
+    def apply(self) -> None:
         """Move what is staged into its places and hash it again."""
-        self._staged.publish()
+        self._changes.apply()
         proved = True
         for record in self._to_write:
             found = stored_hash(storage_of(self._storages, record), record.name)
@@ -111,8 +110,11 @@ class FileRestore:
                 self._report.findings.append(_file_differs(record, found))
         self._report.files.proved = proved
 
-    def discard(self) -> None:
-        self._staged.discard()
+    def keep(self) -> None:
+        self._changes.keep()
+
+    def take_back(self) -> None:
+        self._changes.take_back()
 
 
 def compare_files(report: Report, package: PackageReader, progress: Progress) -> None:
@@ -161,6 +163,16 @@ def stored_hash(storage: Storage, name: str) -> str | None:
         return None
     except SuspiciousOperation as error:
         raise BackupError(f"the file name {name!r} leads out of its storage") from error
+    except OSError as error:
+        raise BackupError(f"the file {name!r} cannot be read: {error.strerror or error}") from error
+
+
+def require_free(package: PackageReader, directory: Path) -> None:
+    """Raise ``BackupError`` where a configuration file of a package would overwrite one."""
+    for entry in package.manifest.config:
+        path = directory / entry.member.removeprefix("config/")
+        if path.exists():
+            raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files")
 
 
 def restore_config(package: PackageReader, directory: Path) -> None:
@@ -168,11 +180,8 @@ def restore_config(package: PackageReader, directory: Path) -> None:
     for entry in package.manifest.config:
         path = directory / entry.member.removeprefix("config/")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with open(path, "xb", opener=_private) as file:
-                file.write(package.read_config(entry))
-        except FileExistsError as error:
-            raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files") from error
+        with open(path, "xb", opener=_private) as file:
+            file.write(package.read_config(entry))
 
 
 def _private(path: str, flags: int) -> int:

@@ -7,6 +7,7 @@ from backups.services.create import CreateOptions, create_backup
 
 
 class Command(OperationCommand):
+    operation = "create"
     help = "Write a package of the database, its files and its configuration, and check that it can be read."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups.management.operate import failures_as_exit_codes
+from backups.management.operate import failures_as_exit_codes, write
 from backups.package.manifest import Manifest
 from backups.rendering import as_json, table, with_unit
 from backups.services.inspect import Inspection, inspect
@@ -19,9 +19,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print name, size and manifest as one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with failures_as_exit_codes(), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
+        with failures_as_exit_codes(options), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
             inspection = inspect(options["package"], progress)
-        self.stdout.write(as_json(inspection.as_data()) if options["json"] else _text(inspection))
+        write(as_json(inspection.as_data()) if options["json"] else _text(inspection), self.stdout)
 
 
 def _text(inspection: Inspection) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import DEFAULT_DB_ALIAS
 
-from backups.management.operate import failures_as_exit_codes
+from backups.management.operate import failures_as_exit_codes, write
 from backups.rendering import as_json, table, with_unit
 from backups.services.catalogue import Listed, list_packages
 
@@ -19,17 +19,17 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with failures_as_exit_codes():
+        with failures_as_exit_codes(options):
             packages, trouble = list_packages(options["database"])
         if trouble:
             self.stderr.write(f"the catalogue cannot be read, this is what the storage holds: {trouble}")
         if options["json"]:
-            self.stdout.write(as_json([asdict(package) for package in packages]))
+            write(as_json([asdict(package) for package in packages]), self.stdout)
         elif packages:
             head = ("package", "kind", "created", "size", "rows", "files", "state", "note")
-            self.stdout.write(table(head, [_row(package) for package in packages], right=(3, 4, 5)))
+            write(table(head, [_row(package) for package in packages], right=(3, 4, 5)), self.stdout)
         else:
-            self.stdout.write("there is no package yet; create one with create_backup")
+            write("there is no package yet; create one with create_backup", self.stdout)
 
 
 def _row(package: Listed) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from backups.services.drill import DrillOptions, recovery_drill
 
 
 class Command(OperationCommand):
+    operation = "drill"
     help = "Rehearse a recovery in a scratch database on the same engine. The live system is not touched."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,11 +1,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand, failures_as_exit_codes
+from backups.management.operate import OperationCommand
 from backups.services.reinit import ReinitOptions, describe_loss, reinit_system
+
+CONSEQUENCE = "all of it will be deleted"
 
 
 class Command(OperationCommand):
+    operation = "reinit"
     help = "Take a safety backup, empty every covered table and its files, and rebuild the baseline."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,7 +34,8 @@ class Command(OperationCommand):
             allow_missing_files=options["allow_missing_files"],
             dry_run=options["dry_run"],
         )
-        with failures_as_exit_codes():
-            if not wanted.dry_run:
-                self.confirm(options, describe_loss(wanted.using, "all of it will be deleted"), "delete")
-        self.operate(options, lambda progress: reinit_system(wanted, progress))
+        self.operate(
+            options,
+            lambda progress: reinit_system(wanted, progress),
+            confirm=None if wanted.dry_run else lambda: (describe_loss(wanted.using, CONSEQUENCE), "delete"),
+        )

@@ -2,13 +2,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from backups.management.operate import OperationCommand, failures_as_exit_codes
+from backups.management.operate import OperationCommand
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss
 from backups.services.restore import RestoreOptions, restore
 
+CONSEQUENCE = "rows that the package does not have will be deleted"
+
 
 class Command(OperationCommand):
+    operation = "restore"
     help = "Restore a package, prove it row by row, and commit; or change nothing and say what stood in the way."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -48,8 +51,9 @@ class Command(OperationCommand):
             safety_backup=options["safety_backup"],
             config_to=options["config_to"],
         )
-        with failures_as_exit_codes():
-            if wanted.mode is Mode.REPLACE and not wanted.dry_run:
-                warning = describe_loss(wanted.using, "rows that the package does not have will be deleted")
-                self.confirm(options, warning, "replace")
-        self.operate(options, lambda progress: restore(wanted, progress))
+        destroys = wanted.mode is Mode.REPLACE and not wanted.dry_run
+        self.operate(
+            options,
+            lambda progress: restore(wanted, progress),
+            confirm=(lambda: (describe_loss(wanted.using, CONSEQUENCE), "replace")) if destroys else None,
+        )

@@ -6,6 +6,7 @@ from backups.services.validate import ValidateOptions, validate_restore
 
 
 class Command(OperationCommand):
+    operation = "validate"
     help = "Compare every row, value, relation and file of a package with the live system. Changes nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
