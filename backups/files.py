@@ -65,7 +65,7 @@ class StagedFiles:
             if isinstance(storage, FileSystemStorage):
                 storage.path(name)  # refuses a name that leads out of the storage, before anything is written
                 path = Path(storage.path(staged))
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 with path.open("wb") as file:
                     for chunk in chunks:
                         file.write(chunk)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from backups.errors import BackupError, Cancelled, TargetNotReady
+from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict
+from backups.services.keys import PASSPHRASE_VARIABLE, Keys
 from backups.terminal import TerminalProgress
 
 EXIT_CODES = {
@@ -39,6 +43,36 @@ def failures_as_exit_codes() -> Iterator[None]:
     except BackupError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         raise CommandError(f"{error}{hint}", returncode=error.exit_code) from error
+
+
+def add_identity(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="private key of age or SSH that opens an encrypted package; without it, BACKUPS_IDENTITY or "
+        "BACKUPS_PASSPHRASE in the environment, or a question on the terminal",
+    )
+
+
+def keys_of(options: dict[str, Any]) -> Keys:
+    """Return where private keys are to come from; somebody is asked only where there is a terminal."""
+    may_ask = options.get("interactive", True) and sys.stdin.isatty()
+    return Keys(files=options["identity"], ask=getpass if may_ask else None)
+
+
+def new_passphrase() -> str:
+    """Return the passphrase for a package to be made, from the environment or typed twice. Raises ``UsageError``."""
+    if held := os.environ.get(PASSPHRASE_VARIABLE):
+        return held
+    if not sys.stdin.isatty():
+        raise UsageError("there is no passphrase", hint=f"set {PASSPHRASE_VARIABLE}, or type it on a terminal")
+    typed = getpass("Passphrase for the package: ")
+    if not typed or getpass("The same again: ") != typed:
+        raise UsageError("the passphrase is empty, or was not the same twice", hint="try again")
+    return typed
 
 
 class OperationCommand(BaseCommand):

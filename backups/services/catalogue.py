@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -19,8 +21,11 @@ from django.db import DatabaseError
 from backups import conf
 from backups.errors import BackupError, UsageError
 from backups.models import Backup
+from backups.package.container import COPY_BYTES
+from backups.package.writer import hash_stream
+from backups.services.keys import Encryption, Keys, open_file_path, unlocked
 
-NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip")
+NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip(?:\.age)?")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 LATEST = "latest"
 
@@ -82,8 +87,9 @@ def _remembered(using: str) -> tuple[list[Backup], str]:
         return [], str(error).strip().splitlines()[0]
 
 
-def package_name(kind: str, created: datetime, package_id: str) -> str:
-    return f"{kind}-{created.astimezone(UTC).strftime(_TIME)}-{package_id[:8]}.zip"
+def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bool) -> str:
+    ending = ".zip.age" if encrypted else ".zip"
+    return f"{kind}-{created.astimezone(UTC).strftime(_TIME)}-{package_id[:8]}{ending}"
 
 
 def stored_packages() -> list[StoredPackage]:
@@ -102,11 +108,18 @@ def stored_packages() -> list[StoredPackage]:
 
 
 @contextmanager
-def package_path(reference: str) -> Iterator[tuple[Path, str]]:
+def package_path(reference: str, keys: Keys | None = None) -> Iterator[tuple[Path, str]]:
     """Give path and name of a package that is named by a path, a catalogue name or ``latest``.
 
-    A package in a remote storage is fetched to a temporary file first.
+    A package in a remote storage is fetched to a temporary file first, and an encrypted one decrypted to one; neither
+    file has a name. Raises ``PackageLocked`` where ``keys`` do not open it.
     """
+    with _stored_path(reference) as (path, name), unlocked(path, name, keys or Keys()) as readable:
+        yield readable, name
+
+
+@contextmanager
+def _stored_path(reference: str) -> Iterator[tuple[Path, str]]:
     if (path := Path(reference)).is_file():
         yield path, path.name
         return
@@ -115,61 +128,109 @@ def package_path(reference: str) -> Iterator[tuple[Path, str]]:
     if isinstance(storage, FileSystemStorage):
         yield Path(storage.path(name)), name
         return
-    with tempfile.NamedTemporaryFile(suffix=".zip") as local, storage.open(name, "rb") as stored:
+    with tempfile.TemporaryFile() as local, storage.open(name, "rb") as stored:
         for chunk in stored.chunks():
             local.write(chunk)
         local.flush()
-        yield Path(local.name), name
+        yield open_file_path(local), name
 
 
 class PackageFile:
-    """A package being written: a private temporary file beside its place, which takes the name when it is complete."""
+    """A package being written: a private temporary file beside its place, which takes the name when it is complete.
 
-    def __init__(self, output: Path | None) -> None:
+    One that is to be encrypted is written to a file without a name, and only what ``seal`` makes of it has one.
+    """
+
+    def __init__(self, output: Path | None, encryption: Encryption | None = None) -> None:
         self._output = output
+        self._encryption = encryption
         self._storage = None if output else _storage()
-        directory = output.parent if output else _directory(self._storage)
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = output.parent if output else _directory(self._storage)
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._named: Path | None = None
+        self.file: BinaryIO
+        if encryption is None:
+            self.file = self._create(".zip")
+        else:
+            self.file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115
+
+    @property
+    def path(self) -> Path:
+        """Where the plain package can be read until it is published."""
+        return open_file_path(self.file) if self._encryption else cast("Path", self._named)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is published."""
+        return cast("Path", self._named).stat().st_size
+
+    def seal(self) -> None:
+        """Encrypt the package where that is wanted, and read back what was written. Raises ``BackupError``."""
+        if self._encryption is None:
+            return
+        with self._create(".zip.age") as sealed:
+            self.file.seek(0)
+            written = _Hashing(sealed)
+            self._encryption.seal(self.file, cast("BinaryIO", written))
+            sealed.flush()
+            os.fsync(sealed.fileno())
+            sealed.seek(0)
+            if hash_stream(iter(partial(sealed.read, COPY_BYTES), b""))[2] != written.sha256.hexdigest():
+                raise BackupError("the encrypted package is not on the disk as it was written", hint="check the disk")
+
+    def _create(self, ending: str) -> BinaryIO:
         # mkstemp creates with mode 0600: a package holds password hashes and secrets.
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix=".zip", dir=directory)
-        self.path = Path(name)
-        self.file: BinaryIO = os.fdopen(descriptor, "w+b")
+        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=self._directory)
+        self._named = Path(name)
+        return os.fdopen(descriptor, "w+b")
 
     def publish(self, name: str) -> str:
         """Give the complete package its name and return it. Nothing that has the name already is overwritten."""
         self.file.close()
+        complete = cast("Path", self._named)
         target = self._output or self._target(name)
         if target is None:
-            with self.path.open("rb") as content:
+            with complete.open("rb") as content:
                 saved = cast("Storage", self._storage).save(name, File(content))
-            self.path.unlink()
+            complete.unlink()
             return saved
         try:
-            os.link(self.path, target)
+            os.link(complete, target)
         except FileExistsError as error:
             raise UsageError(f"{target} exists", hint="choose another name; packages are never overwritten") from error
-        self.path.unlink()
+        complete.unlink()
         _sync(target.parent)
         return str(target) if self._output else name
 
     def discard(self) -> None:
         """Remove the temporary file; a finished package stays."""
         self.file.close()
-        self.path.unlink(missing_ok=True)
+        if self._named is not None:
+            self._named.unlink(missing_ok=True)
 
     def _target(self, name: str) -> Path | None:
         return Path(self._storage.path(name)) if isinstance(self._storage, FileSystemStorage) else None
 
 
+class _Hashing:
+    """A file being written, and the hash of what it was given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def delete_package(name: str) -> None:
     """Remove a package from the storage."""
     _storage().delete(name)
-
-
-def size_of(reference: str) -> int:
-    path = Path(reference)
-    return path.stat().st_size if path.is_file() else _storage().size(reference)
 
 
 def _storage() -> Storage:
@@ -196,7 +257,7 @@ def _latest() -> str:
 
 def _catalogue_name(reference: str) -> str:
     names = {package.name for package in stored_packages()}
-    for name in (reference, f"{reference}.zip"):
+    for name in (reference, f"{reference}.zip", f"{reference}.age", f"{reference}.zip.age"):
         if name in names:
             return name
     raise UsageError(
