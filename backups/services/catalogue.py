@@ -18,7 +18,7 @@ from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 from django.db import DatabaseError
 
-from backups import conf
+from backups import conf, files
 from backups.errors import BackupError, UsageError
 from backups.models import Backup
 from backups.package.container import COPY_BYTES
@@ -147,7 +147,7 @@ class PackageFile:
         self._storage = None if output else _storage()
         self._directory = output.parent if output else _directory(self._storage)
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.make_private(self._directory)
         self._named: Path | None = None
         self.file: BinaryIO
         if encryption is None:
