@@ -1,4 +1,4 @@
-"""An encrypted package is an age file, opens with its key alone, and never lay on the disk in the clear under a name."""
+"""An encrypted package is an age file, opens with its key alone, and never lay in the clear under a name."""
 
 from __future__ import annotations
 
