@@ -118,10 +118,12 @@ def check_drill(**kwargs: Any) -> list[CheckMessage]:
     days = configuration.drill_days
     if not known or (last and timezone.now() - last < timedelta(days=days)):
         return []
-    since = f"since {last:%Y-%m-%d}" if last else "ever"
+    found = (
+        f"the last recovery drill that succeeded was on {last:%Y-%m-%d}" if last else "no recovery drill succeeded yet"
+    )
     return [
         Warning(
-            f"no recovery drill has succeeded {since}; there should be one every {days} days",
+            f"{found}; there should be one every {days} days",
             hint="run manage.py recovery_drill: a backup that was never restored is a hope",
             id="backups.W005",
         )

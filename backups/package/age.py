@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyrage
 from pyrage import ssh, x25519
@@ -73,48 +74,59 @@ def generate() -> tuple[str, str]:
 
 def encrypt(plain: BinaryIO, sealed: BinaryIO, recipients: Sequence[Recipient]) -> None:
     """Encrypt a stream to public keys."""
-    sink = _Sink(sealed)
+    source, target = _Watched(plain), _Watched(sealed)
     try:
-        pyrage.encrypt_io(plain, sink, recipients)  # type: ignore[arg-type]
-    except pyrage.EncryptError:
-        sink.require_written()
+        pyrage.encrypt_io(source, target, recipients)  # type: ignore[arg-type]
+    except (pyrage.EncryptError, OSError):
+        source.require_sound()
+        target.require_sound()
         raise
-    sink.require_written()
+    target.require_sound()
 
 
 def decrypt(sealed: BinaryIO, plain: BinaryIO, identities: Sequence[Identity]) -> None:
     """Decrypt a stream. Raises ``PackageLocked`` where no identity fits, ``PackageDamaged`` for a changed file."""
-    sink = _Sink(plain)
+    source, target = _Watched(sealed), _Watched(plain)
     try:
-        pyrage.decrypt_io(sealed, sink, identities)  # type: ignore[arg-type]
+        pyrage.decrypt_io(source, target, identities)  # type: ignore[arg-type]
     except (pyrage.DecryptError, OSError) as error:
-        sink.require_written()
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+        source.require_sound()
+        target.require_sound()
         if _NO_KEY in str(error):
             raise PackageLocked("no key that was given opens the package") from None
         raise PackageDamaged(f"the encrypted package is cut short or changed: {error}") from None
-    sink.require_written()
+    target.require_sound()
 
 
-class _Sink:
-    """A file that remembers why it could not be written: pyrage drops the error of its last write."""
+class _Watched:
+    """A file that remembers why it failed: pyrage makes a text of it, and drops the error of its last write."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._error: BaseException | None = None
 
-    def write(self, data: Any) -> int:
-        self.require_written()
-        try:
+    def read(self, size: int = -1) -> bytes:
+        with self._remembering():
+            return self._file.read(size)
+
+    def write(self, data: bytes) -> int:
+        self.require_sound()
+        with self._remembering():
             return self._file.write(data)
+
+    def flush(self) -> None:
+        with self._remembering():
+            self._file.flush()
+
+    def require_sound(self) -> None:
+        """Raise again what the file has raised."""
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             self._error = error
             raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def require_written(self) -> None:
-        if self._error is not None:
-            raise self._error

@@ -243,6 +243,18 @@ def test_a_full_disk_is_noticed_in_the_last_bytes() -> None:
         age.decrypt(io.BytesIO(sealed), Full(), [IDENTITY])
 
 
+def test_a_file_that_cannot_be_read_is_no_damaged_package() -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise KeyboardInterrupt if self.getvalue() else OSError(5, "Input/output error")
+
+    for content, expected in ((b"", OSError), (b"x", KeyboardInterrupt)):
+        with pytest.raises(expected):
+            age.decrypt(Failing(content), io.BytesIO(), [IDENTITY])
+        with pytest.raises(expected):
+            age.encrypt(Failing(content), io.BytesIO(), [IDENTITY.to_public()])
+
+
 @pytest.mark.parametrize("arguments", [["--encrypt-to", RECIPIENT], ["--passphrase"]])
 def test_no_file_with_a_name_ever_holds_the_package_in_the_clear(
     plain_system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: str, arguments: list[str]
