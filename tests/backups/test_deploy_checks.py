@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from django.utils import timezone
 from backups import checks
 from backups.checks import check_drill, check_encryption, check_place, check_settings, check_signing
 from backups.models import RestoreReport
+from tests.keypairs import KeyPair
 from tests.systems import System
 
 RECIPIENT = "age1tp6e3anzzm5lw6y8zwmgq7ge34uv0h3u8hev884kh7shcypawf2qpmk7q2"
@@ -131,10 +131,10 @@ def test_packages_that_would_be_refused_here_are_named(configure: Callable[..., 
     assert codes(check_signing()) == []
     configure(TRUSTED_KEYS=[KEY])
     assert codes(check_signing()) == ["backups.W006"]
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    configure(TRUSTED_KEYS=[KEY], SIGNING_KEY_FILE=tmp_path / "key")
+    own = KeyPair(tmp_path / "key")
+    configure(TRUSTED_KEYS=[KEY], SIGNING_KEY_FILE=own.path)
     assert codes(check_signing()) == ["backups.W006"]
-    configure(TRUSTED_KEYS=[KEY, (tmp_path / "key.pub").read_text()], SIGNING_KEY_FILE=tmp_path / "key")
+    configure(TRUSTED_KEYS=[KEY, own.public], SIGNING_KEY_FILE=own.path)
     assert codes(check_signing()) == []
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from backups.services.create import CreateOptions
 from backups.services.inspect import inspect
 from backups.services.keys import Keys
 from tests.backups.conftest import nothing_changes
+from tests.keypairs import KeyPair
 from tests.systems import System
 
 IDENTITY = x25519.Identity.generate()
@@ -135,10 +135,13 @@ def test_each_recipient_opens_it(plain_system: System, settings: Any, monkeypatc
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 def test_ssh_keys_open_it(plain_system: System, tmp_path: Path, kind: str) -> None:
-    key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "an operator", "-f", key], check=True)
-    encrypted(plain_system, "--encrypt-to", key.with_suffix(".pub").read_text())
-    assert plain_system.run("inspect_backup", "latest", "--identity", str(key)).code == 0
+    key = KeyPair(tmp_path / "key", kind=kind)
+    encrypted(plain_system, "--encrypt-to", key.public)
+    assert plain_system.run("inspect_backup", "latest", "--identity", str(key.path)).code == 0
+    closed = KeyPair(tmp_path / "closed", kind=kind, passphrase="secret")
+    result = plain_system.run("inspect_backup", "latest", "--identity", str(closed.path))
+    assert result.code == 2
+    assert "a private key of SSH without a passphrase" in result.err
 
 
 def test_the_operator_is_asked_on_a_terminal(plain_system: System) -> None:

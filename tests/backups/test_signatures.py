@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import zipfile
 import zlib
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from backups.errors import PackageDamaged
 from backups.package.container import MANIFEST, SIGNATURE, ContainerReader, ContainerWriter
@@ -18,33 +20,21 @@ from backups.package.reader import PackageReader
 from backups.package.signature import SIGNATURE_BYTES, Signature, sign
 from backups.reporting import NoProgress
 from tests.backups.conftest import nothing_changes
+from tests.keypairs import KeyPair
 from tests.package.conftest import write
 from tests.systems import System
 
 MANIFESTS = b"a manifest", b"another manifest"
 
 
-class KeyFile:
-    """A key pair as ssh-keygen makes it."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.path = directory / name
-        self.name = f"backups@{name}"
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", self.path]
-        subprocess.run(command, check=True)
-        self.public = self.path.with_suffix(".pub").read_text().strip()
-        listed = subprocess.run(["ssh-keygen", "-l", "-f", self.path], check=True, capture_output=True, text=True)
-        self.fingerprint = listed.stdout.split()[1]
+@pytest.fixture
+def ours(tmp_path: Path) -> KeyPair:
+    return KeyPair(tmp_path / "ours")
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> KeyFile:
-    return KeyFile(tmp_path, "ours")
-
-
-@pytest.fixture
-def theirs(tmp_path: Path) -> KeyFile:
-    return KeyFile(tmp_path, "theirs")
+def theirs(tmp_path: Path) -> KeyPair:
+    return KeyPair(tmp_path / "theirs")
 
 
 @pytest.fixture
@@ -68,7 +58,7 @@ def packages(system: System) -> list[Path]:
     return sorted(system.packages.glob("backup-*"))
 
 
-def test_a_whole_cycle_with_signed_packages(system: System, ours: KeyFile, configured: Callable[..., None]) -> None:
+def test_a_whole_cycle_with_signed_packages(system: System, ours: KeyPair, configured: Callable[..., None]) -> None:
     configured(SIGNING_KEY_FILE=ours.path, TRUSTED_KEYS=[ours.public])
     system.run("seed_demo")
     assert system.run("create_backup").code == 0
@@ -83,7 +73,7 @@ def test_a_whole_cycle_with_signed_packages(system: System, ours: KeyFile, confi
     assert system.run("restore_backup", safety.name, "--mode", "replace", "--no-input").code == 0
 
 
-def test_an_unsigned_package_is_refused(plain_system: System, ours: KeyFile, configured: Callable[..., None]) -> None:
+def test_an_unsigned_package_is_refused(plain_system: System, ours: KeyPair, configured: Callable[..., None]) -> None:
     assert plain_system.run("create_backup").code == 0
     configured(TRUSTED_KEYS=[ours.public])
     for command in ("restore_backup", "validate_restore", "recovery_drill"):
@@ -98,7 +88,7 @@ def test_an_unsigned_package_is_refused(plain_system: System, ours: KeyFile, con
 
 
 def test_a_foreign_package_is_refused(
-    plain_system: System, ours: KeyFile, theirs: KeyFile, configured: Callable[..., None]
+    plain_system: System, ours: KeyPair, theirs: KeyPair, configured: Callable[..., None]
 ) -> None:
     configured(SIGNING_KEY_FILE=theirs.path)
     assert plain_system.run("create_backup").code == 0
@@ -115,7 +105,7 @@ def test_a_foreign_package_is_refused(
 
 
 def test_a_signature_of_another_package_is_refused(
-    plain_system: System, ours: KeyFile, configured: Callable[..., None], tmp_path: Path
+    plain_system: System, ours: KeyPair, configured: Callable[..., None], tmp_path: Path
 ) -> None:
     configured(SIGNING_KEY_FILE=ours.path, TRUSTED_KEYS=[ours.public])
     for _ in range(2):
@@ -133,14 +123,17 @@ def test_a_signature_of_another_package_is_refused(
     assert swapped.read_bytes() == first.read_bytes()
 
 
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 def test_ssh_keygen_agrees(
-    plain_system: System, ours: KeyFile, configured: Callable[..., None], tmp_path: Path
+    plain_system: System, ours: KeyPair, configured: Callable[..., None], tmp_path: Path
 ) -> None:
     configured(SIGNING_KEY_FILE=ours.path)
     assert plain_system.run("create_backup").code == 0
     content = members(packages(plain_system)[0])
     (tmp_path / "manifest.sig").write_bytes(content[SIGNATURE])
     (tmp_path / "trusted").write_text(f"{ours.name} {ours.public}\n")
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", ours.path], check=True, capture_output=True, text=True)
+    assert ours.fingerprint in listed.stdout
     command = ["ssh-keygen", "-Y", "verify", "-f", "trusted", "-I", ours.name, "-n", "edms-package", "-s"]
     verified = subprocess.run(
         [*command, "manifest.sig"], cwd=tmp_path, input=content[MANIFEST], capture_output=True, check=False
@@ -148,24 +141,22 @@ def test_ssh_keygen_agrees(
     assert verified.returncode == 0, verified.stderr
 
 
-def test_openssl_keys_sign_and_are_trusted(
-    plain_system: System, configured: Callable[..., None], tmp_path: Path
-) -> None:
-    key = tmp_path / "key.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True)
-    key.chmod(0o600)
-    public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout"], check=True, capture_output=True, text=True)
-    configured(SIGNING_KEY_FILE=str(key), TRUSTED_KEYS=[public.stdout])
+def test_pem_keys_sign_and_are_trusted(plain_system: System, configured: Callable[..., None], tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    path = tmp_path / "key.pem"
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    configured(SIGNING_KEY_FILE=str(path), TRUSTED_KEYS=[public])
     assert plain_system.run("create_backup").code == 0
     assert plain_system.run("validate_restore", "latest").code == 0
 
 
 def test_a_signing_key_that_cannot_be_used_stops_the_backup(
-    plain_system: System, ours: KeyFile, configured: Callable[..., None], tmp_path: Path
+    plain_system: System, ours: KeyPair, configured: Callable[..., None], tmp_path: Path
 ) -> None:
-    rsa, closed, text = tmp_path / "rsa", tmp_path / "closed", tmp_path / "text"
-    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", rsa], check=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", closed], check=True)
+    rsa, closed = KeyPair(tmp_path / "rsa", kind="rsa").path, KeyPair(tmp_path / "closed", passphrase="secret").path
+    text = tmp_path / "text"
     text.write_text("secret")
     text.chmod(0o600)
     ours.path.chmod(0o640)
