@@ -64,7 +64,7 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
         report.package = name
         require_migrated(options.using)
         with PackageReader(path) as package:
-            require_trusted(package)
+            require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, options.using)

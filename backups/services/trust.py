@@ -20,6 +20,7 @@ from backups import conf
 from backups.errors import BackupError, PackageUntrusted
 from backups.package.reader import PackageReader
 from backups.package.signature import Signature, fingerprint
+from backups.services.catalogue import NAME, package_name
 
 HOW_TO_MAKE = "make one with: ssh-keygen -t ed25519 -N '' -C backups@HOST -f KEYFILE"
 
@@ -56,10 +57,11 @@ def signer(signature: Signature | None) -> Signer | None:
     )
 
 
-def require_trusted(package: PackageReader) -> None:
+def require_trusted(package: PackageReader, name: str) -> None:
     """Raise ``PackageUntrusted`` for a package that is not signed with a trusted key, where there are such keys.
 
-    To be called before a package's content is used: restoring one can create superusers.
+    To be called before a package's content is used: restoring one can create superusers. The name of the file is not
+    signed, so that it must be the one that follows from the manifest: an old package does not become the latest.
     """
     trusted = trusted_keys()
     if not trusted:
@@ -71,6 +73,12 @@ def require_trusted(package: PackageReader) -> None:
         )
     if package.signature.key not in trusted:
         raise PackageUntrusted(f"the package is signed with {package.signature.fingerprint}, which is not trusted")
+    manifest = package.manifest
+    own = package_name(manifest.kind, manifest.created, manifest.id, encrypted=False)
+    if NAME.fullmatch(name) and name.removesuffix(".age") != own:
+        raise PackageUntrusted(
+            f"{name} was {own} when it was signed: somebody has renamed it", hint="find out who, and why"
+        )
 
 
 def untrusted_own_key() -> str:

@@ -53,7 +53,7 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
         report.package = name
         require_migrated(using)
         with PackageReader(path) as package:
-            require_trusted(package)
+            require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, using)

@@ -123,6 +123,22 @@ def test_a_signature_of_another_package_is_refused(
     assert swapped.read_bytes() == first.read_bytes()
 
 
+def test_an_old_package_does_not_become_the_latest_by_its_name(
+    plain_system: System, ours: KeyPair, configured: Callable[..., None]
+) -> None:
+    configured(SIGNING_KEY_FILE=ours.path, TRUSTED_KEYS=[ours.public])
+    for _ in range(2):
+        assert plain_system.run("create_backup").code == 0
+    old, new = packages(plain_system)
+    assert plain_system.run("validate_restore", old.name).code == 0
+    old.rename(new)
+    with nothing_changes(plain_system):
+        result = plain_system.run("restore_backup", "latest")
+    assert result.code == 4
+    assert f"{new.name} was {old.name} when it was signed" in result.err
+    assert plain_system.run("restore_backup", str(new.rename(new.with_name("old.zip")))).code == 0
+
+
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 def test_ssh_keygen_agrees(
     plain_system: System, ours: KeyPair, configured: Callable[..., None], tmp_path: Path
