@@ -29,6 +29,14 @@ class Configuration:
     """Management command that fills a scratch system for ``recovery_drill --demo``."""
     sensitive: Sequence[str] = ("password", "secret", "token", "api_key", "private_key")
     """A field whose name contains one of these is shown in findings as ``[redacted]``."""
+    recipients: Sequence[str] = ()
+    """Public keys of age or SSH that every package is encrypted to."""
+    signing_key_file: Path | None = None
+    """Private Ed25519 key that packages are signed with."""
+    trusted_keys: Sequence[str] = ()
+    """Public Ed25519 keys. Where there are any, packages that none of them has signed are refused."""
+    drill_days: int = 90
+    """``check --deploy`` complains where no drill has succeeded for so many days."""
     compression_level: int = 3
     """zstd's level. Above 3 the time grows faster than the package shrinks."""
 
@@ -42,6 +50,7 @@ def read() -> Configuration:
             f"settings.BACKUPS has no key {unknown[0]!r}", hint=f"the keys are {', '.join(sorted(known))}"
         )
     values = {key.lower(): value for key, value in given.items()}
-    if "config_root" in values:
-        values["config_root"] = Path(values["config_root"])
+    for key in ("config_root", "signing_key_file"):
+        if values.get(key):
+            values[key] = Path(values[key])
     return Configuration(**values)

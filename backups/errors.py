@@ -4,6 +4,8 @@
     ├── UsageError              2   the call contradicts itself
     ├── DifferencesFound        3   the systems differ, or a restore was rolled back because of findings
     ├── PackageDamaged          4   unreadable, truncated, or failing its hashes
+    ├── PackageLocked           4   encrypted, and no key that was given opens it
+    ├── PackageUntrusted        4   not signed, or signed with a key that is not trusted
     ├── PackageUnsupported      5   sound, but not for this code: format version or schema
     ├── TargetNotReady          6   pending migrations, missing confirmation
     │   └── OperationRunning    6   another operation holds the lock
@@ -42,6 +44,16 @@ class DifferencesFound(BackupError):
 class PackageDamaged(BackupError):
     exit_code = 4
     hint = "use another package; list_backups shows what there is"
+
+
+class PackageLocked(BackupError):
+    exit_code = 4
+    hint = "give the key that fits with --identity FILE, in BACKUPS_IDENTITY, or on a terminal"
+
+
+class PackageUntrusted(BackupError):
+    exit_code = 4
+    hint = "add the key to BACKUPS['TRUSTED_KEYS'] if you know whose it is; inspect_backup shows it"
 
 
 class PackageUnsupported(BackupError):

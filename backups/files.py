@@ -21,6 +21,13 @@ from backups.errors import BackupError
 CHUNK_BYTES = 1024 * 1024
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for their owner alone."""
+    for path in reversed((directory, *directory.parents)):
+        if not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
 def storages_of(models: Iterable[type[Model]]) -> dict[str, Storage]:
     """Return the storages that the file fields of ``models`` use, by alias."""
     found: dict[str, Storage] = {}

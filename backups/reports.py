@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
-from backups.reporting import Report, as_data
+from backups.reporting import Report, Verdict, as_data
 
 BATCH_ROWS = 500
 VALUE_CHARACTERS = 2000
@@ -76,6 +76,17 @@ def running(using: str, purpose: str) -> str:
     if report is None:
         return ""
     return f"{report.operation} since {report.started:%Y-%m-%d %H:%M:%S} UTC by {report.account} on {report.host}"
+
+
+def last_drill(using: str) -> tuple[bool, datetime | None]:
+    """Return whether reports are kept, and when a drill with a package of this system last proved it.
+
+    A demonstration does not count: it rehearses with data of its own. Raises ``DatabaseError``.
+    """
+    if not _has_tables(using):
+        return False, None
+    drills = RestoreReport.objects.using(using).filter(operation="drill", verdict=Verdict.PROVED, options__demo=False)
+    return True, drills.order_by("-started").values_list("started", flat=True).first()
 
 
 def interrupted(using: str, purpose: str) -> list[RestoreReport]:

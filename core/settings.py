@@ -3,6 +3,12 @@
 DATABASE_URL                 sqlite:///…, postgres://…, mysql://…; default: var/db.sqlite3 below the project
 MEDIA_ROOT                   directory of the documents' files; default: var/media
 BACKUPS_ROOT                 directory of the backup packages; default: var/backups
+BACKUPS_RECIPIENTS           public keys of age or SSH that packages are encrypted to, separated by commas; default:
+                             none, which ``check --deploy`` complains about
+BACKUPS_SIGNING_KEY_FILE     private Ed25519 key that packages are signed with; default: none
+BACKUPS_TRUSTED_KEYS         public keys, ``ssh-ed25519 …``, separated by commas: packages that none of them has signed
+                             are refused; default: none, and any package is restored
+BACKUPS_DRILL_DAYS           ``check --deploy`` complains where no drill has succeeded for so many days; default: 90
 DJANGO_SECRET_KEY            at least 50 random characters; default: a new key for each process, which ends all
                              sessions at a restart and which ``check --deploy`` complains about
 DJANGO_ALLOWED_HOSTS         names this site is served under, separated by commas; default: localhost,127.0.0.1,[::1]
@@ -146,6 +152,10 @@ BACKUPS = {
     "CONFIG_ROOT": BASE_DIR,
     "CONFIG_FILES": [".env"],
     "DEMO_COMMAND": "seed_demo",
+    "RECIPIENTS": _names("BACKUPS_RECIPIENTS"),
+    "SIGNING_KEY_FILE": os.environ.get("BACKUPS_SIGNING_KEY_FILE") or None,
+    "TRUSTED_KEYS": _names("BACKUPS_TRUSTED_KEYS"),
+    "DRILL_DAYS": int(os.environ.get("BACKUPS_DRILL_DAYS") or 90),
 }
 
 HTTPS = _switch("DJANGO_HTTPS", default=not DEBUG)

@@ -9,6 +9,8 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -17,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict
+from backups.services.keys import PASSPHRASE_VARIABLE, Keys
 from backups.terminal import TerminalProgress
 
 EXIT_CODES = {
@@ -65,7 +68,7 @@ def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, A
     if options.get("json") and operation:
         report = error.report or Report(operation=operation, database=options["database"], error=str(error))
         report.verdict = Verdict.FAILED
-        write(render_json(report))
+        write(render_json(report), options.get("stdout"))
     return CommandError(f"{error}\nhint: {hint}" if hint else str(error), returncode=exit_code)
 
 
@@ -94,6 +97,36 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def add_identity(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="private key of age or SSH that opens an encrypted package; without it, BACKUPS_IDENTITY or "
+        "BACKUPS_PASSPHRASE in the environment, or a question on the terminal",
+    )
+
+
+def keys_of(options: dict[str, Any]) -> Keys:
+    """Return where private keys are to come from; somebody is asked only where there is a terminal."""
+    may_ask = options.get("interactive", True) and sys.stdin is not None and sys.stdin.isatty()
+    return Keys(files=options["identity"], ask=getpass if may_ask else None)
+
+
+def new_passphrase() -> str:
+    """Return the passphrase for a package to be made, from the environment or typed twice. Raises ``UsageError``."""
+    if held := os.environ.get(PASSPHRASE_VARIABLE):
+        return held
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("there is no passphrase", hint=f"set {PASSPHRASE_VARIABLE}, or type it on a terminal")
+    typed = getpass("Passphrase for the package: ")
+    if not typed or getpass("The same again: ") != typed:
+        raise UsageError("the passphrase is empty, or was not the same twice", hint="try again")
+    return typed
 
 
 class OperationCommand(BaseCommand):

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from backups.errors import BackupError, PackageDamaged
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 FILE_INDEX = "files.jsonl.zst"
 COPY_BYTES = 1024 * 1024
 
@@ -46,7 +47,7 @@ MAX_DIRECTORY_BYTES = 512 * 1024 * 1024
 """Some three million members: the directory is read as a stream, but each member's place is remembered."""
 
 _NAME = re.compile(
-    r"manifest\.json|files\.jsonl\.zst"
+    r"manifest\.json|manifest\.sig|files\.jsonl\.zst"
     r"|data/[a-z0-9_]+\.[a-z0-9_]+/\d{5,8}\.jsonl\.zst"
     r"|files/[0-9a-f]{64}"
     r"|config(?:/(?!\.{1,2}(?:/|$))[^/\\:\x00-\x1f\x7f]+)+"
@@ -103,8 +104,10 @@ class ContainerWriter:
         self._members[name] = member
         self._offset = member.end
 
-    def finish(self, manifest: bytes) -> None:
-        """Write the manifest, the directory and the end, whose comment carries the manifest's hash."""
+    def finish(self, manifest: bytes, signature: bytes = b"") -> None:
+        """Write signature, manifest, directory and the end, whose comment carries the manifest's hash."""
+        if signature:
+            self.add(SIGNATURE, len(signature), zlib.crc32(signature), [signature])
         self.add(MANIFEST, len(manifest), zlib.crc32(manifest), [manifest])
         directory_bytes = 0
         for member in self._members.values():
@@ -124,6 +127,9 @@ class ContainerReader:
         self._read_directory(count, directory_start, directory_bytes)
         if MANIFEST not in self.members:
             raise PackageDamaged("the package has no manifest.json")
+        last = [SIGNATURE, MANIFEST] if SIGNATURE in self.members else [MANIFEST]
+        if list(self.members)[-len(last) :] != last:
+            raise PackageDamaged("the manifest is not where the package ends")
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Read a member in pieces. Whether they are what was written, only a hash tells."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from backups.errors import PackageDamaged
-from backups.package.container import MANIFEST, ContainerReader
+from backups.package.container import MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
+from backups.package.signature import SIGNATURE_BYTES, Signature
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -33,7 +35,10 @@ class Progress(Protocol):
 
 
 class PackageReader:
-    """One package, opened by path. Opening reads the manifest alone; ``check`` reads everything."""
+    """One package, opened by path. Opening reads the manifest alone; ``check`` reads everything.
+
+    ``signature`` is None, or fits the manifest; whether its key is to be trusted is not known here.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -42,7 +47,9 @@ class PackageReader:
             raise PackageDamaged(f"{path.name} cannot be opened: {error.strerror or error}") from error
         try:
             self._container = ContainerReader(self._file)
-            self.manifest = self._read_manifest()
+            manifest = self._read_manifest()
+            self.signature = self._read_signature(manifest)
+            self.manifest = Manifest.from_json(manifest)
             self._require_members()
         except BaseException:
             self._file.close()
@@ -122,17 +129,30 @@ class PackageReader:
             raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
         return iter(data[:-1].split(b"\n"))
 
-    def _read_manifest(self) -> Manifest:
+    def _read_manifest(self) -> bytes:
         if self._container.members[MANIFEST].size > MAX_MANIFEST_BYTES:
             raise PackageDamaged(f"{MANIFEST} is too large")
-        return Manifest.from_json(b"".join(self._verified(MANIFEST, self._container.manifest_sha256)))
+        return b"".join(self._verified(MANIFEST, self._container.manifest_sha256))
+
+    def _read_signature(self, manifest: bytes) -> Signature | None:
+        member = self._container.members.get(SIGNATURE)
+        if member is None:
+            return None
+        if member.size != SIGNATURE_BYTES:
+            raise PackageDamaged(f"{SIGNATURE} is not a signature")
+        data = b"".join(self._container.chunks(SIGNATURE))
+        if zlib.crc32(data) != member.crc32:
+            raise PackageDamaged(f"{SIGNATURE} is not what was written: its checksum differs")
+        signature = Signature.from_bytes(data)
+        signature.require_valid(manifest)
+        return signature
 
     def _require_members(self) -> None:
         """Check that container and manifest name the same members with the same sizes."""
         described: list[Chunk | ConfigEntry] = [*self.manifest.chunks, *self.manifest.config]
         sizes = {entry.member: entry.size for entry in described}
         for name, member in self._container.members.items():
-            if name == MANIFEST or name.startswith("files/"):
+            if name in (MANIFEST, SIGNATURE) or name.startswith("files/"):
                 continue  # a stored file is named by its hash; check() compares them with their list
             if sizes.pop(name, None) != member.size:
                 raise PackageDamaged(f"{name} is not the member that the manifest describes")

@@ -15,9 +15,11 @@ from dataclasses import asdict
 from typing import BinaryIO
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backups.package.container import COPY_BYTES, FILE_INDEX, ContainerWriter
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, chunk_name
+from backups.package.signature import sign
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -75,9 +77,10 @@ class PackageWriter:
         self._container.add(member, len(data), zlib.crc32(data), [data])
         return ConfigEntry(member=member, size=len(data), sha256=hashlib.sha256(data).hexdigest(), mode=mode)
 
-    def finish(self, manifest: Manifest) -> None:
-        """Write the manifest and the end, and have the system put everything on disk."""
-        self._container.finish(manifest.to_json())
+    def finish(self, manifest: Manifest, key: Ed25519PrivateKey | None = None) -> None:
+        """Write the manifest, signed where there is a key, and the end; have the system put everything on disk."""
+        data = manifest.to_json()
+        self._container.finish(data, sign(data, key).to_bytes() if key else b"")
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,11 +19,14 @@ from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 from django.db import DatabaseError
 
-from backups import conf
+from backups import conf, files
 from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
 from backups.models import Backup
+from backups.package.container import COPY_BYTES
+from backups.package.writer import hash_stream
+from backups.services.keys import Encryption, Keys, open_file_path, unlocked
 
-NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip")
+NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip(?:\.age)?")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 LATEST = "latest"
 PARTIAL = ".partial-"
@@ -89,8 +94,9 @@ def _is_elsewhere(name: str) -> bool:
     return Path(name).is_absolute() and Path(name).is_file()
 
 
-def package_name(kind: str, created: datetime, package_id: str) -> str:
-    return f"{kind}-{created.astimezone(UTC).strftime(_TIME)}-{package_id[:8]}.zip"
+def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bool) -> str:
+    ending = ".zip.age" if encrypted else ".zip"
+    return f"{kind}-{created.astimezone(UTC).strftime(_TIME)}-{package_id[:8]}{ending}"
 
 
 def stored_packages() -> list[StoredPackage]:
@@ -111,11 +117,18 @@ def stored_packages() -> list[StoredPackage]:
 
 
 @contextmanager
-def package_path(reference: str) -> Iterator[tuple[Path, str]]:
+def package_path(reference: str, keys: Keys | None = None) -> Iterator[tuple[Path, str]]:
     """Give path and name of a package that is named by a path, a catalogue name or ``latest``.
 
-    A package in a remote storage is fetched to a temporary file first.
+    A package in a remote storage is fetched to a temporary file first, and an encrypted one decrypted to one; neither
+    file has a name. Raises ``PackageLocked`` where ``keys`` do not open it.
     """
+    with _stored_path(reference) as (path, name), unlocked(path, name, keys or Keys()) as readable:
+        yield readable, name
+
+
+@contextmanager
+def _stored_path(reference: str) -> Iterator[tuple[Path, str]]:
     if (path := Path(reference)).is_file():
         with _named(path.name):
             yield path, path.name
@@ -126,11 +139,11 @@ def package_path(reference: str) -> Iterator[tuple[Path, str]]:
         with _named(name):
             yield Path(storage.path(name)), name
         return
-    with _named(name), tempfile.NamedTemporaryFile(suffix=".zip") as local, storage.open(name, "rb") as stored:
+    with _named(name), tempfile.TemporaryFile() as local, storage.open(name, "rb") as stored:
         for chunk in stored.chunks():
             local.write(chunk)
         local.flush()
-        yield Path(local.name), name
+        yield open_file_path(local), name
 
 
 @contextmanager
@@ -147,46 +160,86 @@ def _named(name: str) -> Iterator[None]:
 class PackageFile:
     """A package being written: a private temporary file beside its place, which takes the name when it is complete.
 
-    It is locked while it is written, so that the next one knows which of them the dead have left, and removes those.
+    One that is to be encrypted is written to a file without a name, and only what ``seal`` makes of it has one. It is
+    locked while it is written, so that the next one knows which of them the dead have left, and removes those.
     """
 
-    def __init__(self, output: Path | None) -> None:
+    def __init__(self, output: Path | None, encryption: Encryption | None = None) -> None:
         self._output = output and output.absolute()
+        self._encryption = encryption
         self._storage = None if output else _storage()
-        directory = self._output.parent if self._output else _directory(self._storage)
+        self._directory = self._output.parent if self._output else _directory(self._storage)
         if self._output is not None and (not self._output.parent.is_dir() or self._output.is_dir()):
             raise UsageError(f"{output} is not a file in a directory that exists", hint="give the path of a new file")
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _remove_left(directory)
+        if self._directory is not None:
+            files.make_private(self._directory)
+            _remove_left(self._directory)
+        self._named: Path | None = None
+        self._open: list[BinaryIO] = []
+        self.file: BinaryIO
+        if encryption is None:
+            self.file = self._create(".zip")
+        else:
+            self.file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115
+            self._open.append(self.file)
+
+    @property
+    def path(self) -> Path:
+        """Where the plain package can be read until it is published."""
+        return open_file_path(self.file) if self._encryption else cast("Path", self._named)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is published."""
+        return cast("Path", self._named).stat().st_size
+
+    def seal(self) -> None:
+        """Encrypt the package where that is wanted, and read back what was written. Raises ``BackupError``."""
+        if self._encryption is None:
+            return
+        sealed = self._create(".zip.age")
+        self.file.seek(0)
+        written = _Hashing(sealed)
+        self._encryption.seal(self.file, cast("BinaryIO", written))
+        sealed.flush()
+        os.fsync(sealed.fileno())
+        sealed.seek(0)
+        if hash_stream(iter(partial(sealed.read, COPY_BYTES), b""))[2] != written.sha256.hexdigest():
+            raise BackupError("the encrypted package is not on the disk as it was written", hint="check the disk")
+
+    def _create(self, ending: str) -> BinaryIO:
         # mkstemp creates with mode 0600: a package holds password hashes and secrets.
-        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, suffix=".zip", dir=directory)
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, suffix=ending, dir=self._directory)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self.path = Path(name)
-        self.file: BinaryIO = os.fdopen(descriptor, "w+b")
+        self._named = Path(name)
+        file = os.fdopen(descriptor, "w+b")
+        self._open.append(file)
+        return file
 
     def publish(self, name: str) -> str:
         """Give the complete package its name and return it. Nothing that has the name already is overwritten."""
-        self.file.close()
+        complete = cast("Path", self._named)
         target = self._output or self._target(name)
         if target is None:
-            with self.path.open("rb") as content:
+            with complete.open("rb") as content:
                 saved = cast("Storage", self._storage).save(name, File(content))
-            self.path.unlink()
+            complete.unlink()
             return saved
         try:
-            os.link(self.path, target)
+            os.link(complete, target)
         except FileExistsError as error:
             raise UsageError(f"{target} exists", hint="choose another name; packages are never overwritten") from error
-        self.path.unlink()
+        complete.unlink()
         _sync(target.parent)
         return str(target) if self._output else name
 
     def discard(self) -> None:
         """Remove the temporary file; a finished package stays."""
-        self.path.unlink(missing_ok=True)
-        with suppress(OSError):  # what could not be written is not missed, and a full disk says so once more here
-            self.file.close()
+        if self._named is not None:
+            self._named.unlink(missing_ok=True)
+        for file in self._open:
+            with suppress(OSError):  # what could not be written is not missed, and a full disk says so once more here
+                file.close()
 
     def _target(self, name: str) -> Path | None:
         return Path(self._storage.path(name)) if isinstance(self._storage, FileSystemStorage) else None
@@ -200,14 +253,24 @@ def _remove_left(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+class _Hashing:
+    """A file being written, and the hash of what it was given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def delete_package(name: str) -> None:
     """Remove a package from the storage."""
     _storage().delete(name)
-
-
-def size_of(reference: str) -> int:
-    path = Path(reference)
-    return path.stat().st_size if path.is_file() else _storage().size(reference)
 
 
 def _storage() -> Storage:
@@ -234,7 +297,7 @@ def _latest() -> str:
 
 def _catalogue_name(reference: str) -> str:
     names = {package.name for package in stored_packages()}
-    for name in (reference, f"{reference}.zip"):
+    for name in (reference, f"{reference}.zip", f"{reference}.age", f"{reference}.zip.age"):
         if name in names:
             return name
     raise UsageError(

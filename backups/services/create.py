@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import Storage
 from django.utils import timezone
@@ -24,8 +25,10 @@ from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_name
+from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.stored import FileNames
+from backups.services.trust import signing_key
 from backups.signals import backup_created
 
 DIGEST_MODULUS = 2**256
@@ -37,12 +40,16 @@ class CreateOptions:
 
     A row that names a file which the storage does not have stops the backup, unless ``allow_missing_files``: then
     the package says which are missing.
+
+    The package is encrypted to ``encrypt_to`` and ``BACKUPS["RECIPIENTS"]``, or with ``passphrase`` alone.
     """
 
     using: str = "default"
     output: Path | None = None
     allow_missing_files: bool = False
     note: str = ""
+    encrypt_to: Sequence[str] = ()
+    passphrase: str = field(default="", repr=False)
 
 
 def create_backup(options: CreateOptions, progress: Progress | None = None) -> Report:
@@ -71,13 +78,18 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
 
     Inside a transaction of the caller, the package shows what that transaction sees.
     """
-    package = PackageFile(options.output)
+    encryption, key = Encryption.wanted(options.encrypt_to, options.passphrase), signing_key()
+    package = PackageFile(options.output, encryption)
     try:
-        manifest = _Snapshot(report, options, kind, progress).write(package)
+        manifest = _Snapshot(report, options, kind, progress, key).write(package)
         with step(report, "check"), PackageReader(package.path) as written:
             written.check(progress)
-        size = package.path.stat().st_size
-        report.package = package.publish(package_name(kind, manifest.created, manifest.id))
+        if encryption:
+            with step(report, "encrypt"):
+                package.seal()
+        size = package.size
+        name = package_name(kind, manifest.created, manifest.id, encrypted=encryption is not None)
+        report.package = package.publish(name)
     finally:
         package.discard()
     reports.add_to_catalogue(
@@ -90,8 +102,11 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
 class _Snapshot:
     """One package in the making."""
 
-    def __init__(self, report: Report, options: CreateOptions, kind: str, progress: Progress) -> None:
+    def __init__(
+        self, report: Report, options: CreateOptions, kind: str, progress: Progress, key: Ed25519PrivateKey | None
+    ) -> None:
         self.report = report
+        self.key = key
         self.options = options
         self.using = options.using
         self.kind = kind
@@ -130,7 +145,7 @@ class _Snapshot:
             files=stored,
             config=tuple(self._write_config(writer)),
         )
-        writer.finish(manifest)
+        writer.finish(manifest, self.key)
         return manifest
 
     def _write_table(self, writer: PackageWriter, table: Table, keys: KeyCache) -> ModelEntry:

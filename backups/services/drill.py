@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.core.management import call_command
@@ -13,6 +13,7 @@ from backups.errors import UsageError
 from backups.reporting import NoProgress, Progress, Report, Verdict
 from backups.services.catalogue import LATEST, package_path
 from backups.services.create import CreateOptions, create_backup
+from backups.services.keys import Keys, throwaway
 from backups.services.operation import operation, step
 from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.restore import RestoreOptions, restore
@@ -27,6 +28,7 @@ class DrillOptions:
     package: str = LATEST
     using: str = "default"
     demo: bool = False
+    keys: Keys = field(default_factory=Keys)
 
 
 def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> Report:
@@ -42,7 +44,7 @@ def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> R
         if options.demo:
             _play_demo(report, options, progress)
         else:
-            with package_path(options.package) as (path, name):
+            with package_path(options.package, options.keys) as (path, name):
                 report.package = name
                 _rehearse(report, options, path, progress)
     return report
@@ -52,7 +54,7 @@ def _rehearse(report: Report, options: DrillOptions, package: Path, progress: Pr
     with ExitStack() as stack:
         with step(report, "create scratch system"):
             stack.enter_context(sandbox(options.using))
-        _restore_and_validate(report, options, str(package), progress)
+        _restore_and_validate(report, options, str(package), Keys(), progress)
         with step(report, "drop scratch system"):
             stack.close()
 
@@ -67,22 +69,27 @@ def _play_demo(report: Report, options: DrillOptions, progress: Progress) -> Non
         with step(report, "seed"):
             call_command(command, database=options.using, verbosity=0)
         with step(report, "back up"):
-            report.package = create_backup(CreateOptions(using=options.using), progress).package
+            # Where packages are encrypted, so is this one, to a key that the drill has and nobody else ever gets.
+            recipients, keys = throwaway() if conf.read().recipients else ((), Keys())
+            backup = CreateOptions(using=options.using, encrypt_to=recipients)
+            report.package = create_backup(backup, progress).package
         with step(report, "re-initialise"):
             reinit_system(ReinitOptions(using=options.using), progress)
-        _restore_and_validate(report, options, report.package, progress)
+        _restore_and_validate(report, options, report.package, keys, progress)
         with step(report, "drop scratch system"):
             stack.close()
 
 
-def _restore_and_validate(report: Report, options: DrillOptions, package: str, progress: Progress) -> None:
+def _restore_and_validate(report: Report, options: DrillOptions, package: str, keys: Keys, progress: Progress) -> None:
+    using = options.using
     with step(report, "restore"):
-        restored = restore(RestoreOptions(package=package, using=options.using, safety_backup=False), progress)
+        wanted = RestoreOptions(package=package, using=using, safety_backup=False, keys=keys)
+        restored = restore(wanted, progress)
     report.models, report.files = restored.models, restored.files
     report.findings += restored.findings
     report.verdict = restored.verdict
     if restored.verdict is Verdict.PROVED:
         with step(report, "validate"):
-            validated = validate_restore(ValidateOptions(package=package, using=options.using), progress)
+            validated = validate_restore(ValidateOptions(package=package, using=using, keys=keys), progress)
         report.findings += [finding for finding in validated.findings if finding not in report.findings]
         report.verdict = validated.verdict

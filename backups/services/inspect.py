@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from backups.package.manifest import Manifest
 from backups.package.reader import PackageReader
 from backups.reporting import NoProgress, Progress
 from backups.services.catalogue import package_path
+from backups.services.keys import Keys
+from backups.services.trust import Signer, signer
 
 ZIP_SIGNATURE = b"PK\3\4"
 
@@ -23,23 +25,31 @@ class Inspection:
 
     name: str
     size: int
+    signer: Signer | None
     manifest: Manifest
 
     def as_data(self) -> dict[str, Any]:
-        """Return name, size and manifest as JSON has them."""
-        return {"name": self.name, "size": self.size, "manifest": orjson.loads(self.manifest.to_json())}
+        """Return everything as JSON has it."""
+        return {
+            "name": self.name,
+            "size": self.size,
+            "signer": asdict(self.signer) if self.signer else None,
+            "manifest": orjson.loads(self.manifest.to_json()),
+        }
 
 
-def inspect(package: str, progress: Progress | None = None) -> Inspection:
-    """Open a package and check every hash in it.
+def inspect(package: str, progress: Progress | None = None, keys: Keys | None = None) -> Inspection:
+    """Open a package and check every hash in it. ``size`` is that of the package, decrypted where it is encrypted.
 
-    Raises ``PackageDamaged`` for what is not whole, ``PackageUnsupported`` for what is no package of this format.
+    A package that nobody trusted has signed can be looked into. Raises ``PackageDamaged`` for what is not whole,
+    ``PackageLocked`` for what no key opens, ``PackageUnsupported`` for what is no package of this format.
     """
-    with package_path(package) as (path, name):
+    with package_path(package, keys) as (path, name):
         _require_package(path)
         with PackageReader(path) as opened:
             opened.check(progress or NoProgress())
-            return Inspection(name=name, size=path.stat().st_size, manifest=opened.manifest)
+            signed_by = signer(opened.signature)
+            return Inspection(name=name, size=path.stat().st_size, signer=signed_by, manifest=opened.manifest)
 
 
 def _require_package(path: Path) -> None:

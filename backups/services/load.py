@@ -17,7 +17,7 @@ from backups.records.table import Table
 from backups.records.values import decoder
 from backups.reporting import Finding, Progress, Severity
 from backups.services.plan import CHANGED, CREATED, Plan, PlannedRow, TablePlan
-from backups.services.proof import shown
+from backups.services.proof import shown, without_secrets
 
 BATCH_ROWS = 2000
 """Rows in one statement or COPY. A batch is what is searched row by row when the database refuses it."""
@@ -102,7 +102,7 @@ class Loader:
                     code="value_invalid",
                     field=refused.field,
                     expected=shown(refused.field, refused.value),
-                    message=f"the field does not take the value: {refused.reason}",
+                    message=f"the field does not take the value: {shown(refused.field, refused.reason)}",
                 )
 
     def _insert_one_by_one(self, table: Table, writer: RowWriter, batch: Sequence[tuple[PlannedRow, Row]]) -> None:
@@ -136,7 +136,7 @@ class Loader:
             table,
             row,
             code="row_refused",
-            message=f"the database refuses the row: {str(error).strip().splitlines()[0]}",
+            message=f"the database refuses the row: {without_secrets(str(error).strip().splitlines()[0], values)}",
         )
 
     def _row_with(self, table: Table, values: dict[str, Any]) -> Key | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from itertools import islice
 from typing import Any
@@ -27,6 +27,8 @@ from backups.reporting import Finding, Progress, Severity
 FINDINGS_PER_MODEL = 1000
 """Differences named one by one; the rest is counted. A report of millions would help nobody."""
 REDACTED = "[redacted]"
+QUOTED_CHARACTERS = 64
+"""Of a value, in an error message of MySQL."""
 
 
 class Extras(Enum):
@@ -90,6 +92,15 @@ def shown(field: str, value: Any) -> Any:
     if value is not None and any(word in field.lower() for word in conf.read().sensitive):
         return REDACTED
     return value
+
+
+def without_secrets(message: str, values: Mapping[str, Any]) -> str:
+    """Take the sensitive ones of a row's values, by column, out of what a database says about the row."""
+    for column, value in values.items():
+        if value and shown(column, value) == REDACTED:
+            # MySQL and MariaDB cut what they quote.
+            message = message.replace(str(value), REDACTED).replace(str(value)[:QUOTED_CHARACTERS], REDACTED)
+    return message
 
 
 def _missing(table: Table, pair: Pair) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import delete_package, package_path
 from backups.services.create import take_safety_backup
+from backups.services.keys import Keys
 from backups.services.load import Loader
 from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.schema import require_same_schema
 from backups.services.stored import FileRestore, require_free, restore_config
+from backups.services.trust import require_trusted
 from backups.signals import restore_finished
 
 
@@ -42,6 +44,7 @@ class RestoreOptions:
     dry_run: bool = False
     safety_backup: bool = True
     config_to: Path | None = None
+    keys: Keys = field(default_factory=Keys)
 
 
 class _RolledBack(Exception):
@@ -52,14 +55,16 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     """Restore a package and prove it row by row before anything is committed.
 
     The report's verdict says what happened: ``proved``, or ``rolled_back`` with the findings that stood in the way.
-    Raises ``PackageDamaged``, ``PackageUnsupported`` or ``TargetNotReady``, each before anything is written.
+    Raises ``PackageDamaged``, ``PackageLocked``, ``PackageUntrusted``, ``PackageUnsupported`` or ``TargetNotReady``,
+    each before anything is written.
     """
     report = Report(operation="restore", database=options.using, package=options.package, options=_as_data(options))
     progress = progress or NoProgress()
-    with package_path(options.package) as (path, name), operation(report):
+    with package_path(options.package, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
         with PackageReader(path) as package:
+            require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, options.using)

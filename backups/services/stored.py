@@ -179,7 +179,7 @@ def restore_config(package: PackageReader, directory: Path) -> None:
     """Write the configuration files of a package below ``directory``, private to their owner; none is overwritten."""
     for entry in package.manifest.config:
         path = directory / entry.member.removeprefix("config/")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.make_private(path.parent)
         with open(path, "xb", opener=_private) as file:
             file.write(package.read_config(entry))
 

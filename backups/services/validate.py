@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,12 @@ from backups.records.record import Record, parse
 from backups.records.table import Table
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import package_path
+from backups.services.keys import Keys
 from backups.services.operation import operation, require_migrated, step
 from backups.services.proof import Extras, Prover
 from backups.services.schema import require_same_schema
 from backups.services.stored import compare_files
+from backups.services.trust import require_trusted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +35,25 @@ class ValidateOptions:
     package: str
     using: str = "default"
     allow_extra: bool = False
+    keys: Keys = field(default_factory=Keys)
 
 
 def validate_restore(options: ValidateOptions, progress: Progress | None = None) -> Report:
     """Compare every row, value, relation and file of a package with the live system.
 
-    The report's verdict is ``proved`` or ``differences``. Raises ``PackageDamaged``, ``PackageUnsupported`` or
-    ``TargetNotReady``.
+    The report's verdict is ``proved`` or ``differences``. Raises ``PackageDamaged``, ``PackageLocked``,
+    ``PackageUntrusted``, ``PackageUnsupported`` or ``TargetNotReady``.
     """
     using = options.using
     report = Report(
         operation="validate", database=using, package=options.package, options={"allow_extra": options.allow_extra}
     )
     progress = progress or NoProgress()
-    with package_path(options.package) as (path, name), operation(report):
+    with package_path(options.package, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(using)
         with PackageReader(path) as package:
+            require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, using)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -10,11 +13,12 @@ from django.conf import settings
 DOCUMENTED = {
     "DJANGO_SECRET_KEY": "Zb7mW1qKxv0TtPz9sYc4RgLd8HfUaEoJ2nQi6VwXk3BpMrCyN5",
     "DJANGO_ALLOWED_HOSTS": "edms.example.com",
+    "BACKUPS_RECIPIENTS": "age1tp6e3anzzm5lw6y8zwmgq7ge34uv0h3u8hev884kh7shcypawf2qpmk7q2",
 }
 
 
 def check(**environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "BACKUPS_"))}
     return subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
         cwd=settings.BASE_DIR,
@@ -25,15 +29,33 @@ def check(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_deployment_check_is_clean_with_documented_variables() -> None:
-    result = check(**DOCUMENTED)
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A system that is not migrated yet, with its files on one volume and its packages on another."""
+    volumes = (Path("/dev/shm"), Path(tempfile.gettempdir()), settings.BASE_DIR)
+    others = [path for path in volumes if path.is_dir() and path.stat().st_dev != tmp_path.stat().st_dev]
+    if not others:
+        pytest.skip("this machine has one volume alone")
+    with tempfile.TemporaryDirectory(dir=others[0]) as other:
+        yield {
+            "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+            "MEDIA_ROOT": str(tmp_path / "media"),
+            "BACKUPS_ROOT": str(Path(other) / "backups"),
+        }
+
+
+def test_deployment_check_is_clean_with_documented_variables(places: dict[str, str]) -> None:
+    result = check(**DOCUMENTED, **places)
     assert result.returncode == 0, result.stderr
 
 
-def test_deployment_check_names_a_missing_secret_key() -> None:
-    result = check()
+def test_deployment_check_names_what_is_missing(tmp_path: Path) -> None:
+    result = check(
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", MEDIA_ROOT=str(tmp_path), BACKUPS_ROOT=str(tmp_path)
+    )
     assert result.returncode != 0
-    assert "security.W009" in result.stderr
+    for code in ("security.W009", "backups.W001", "backups.W002", "backups.W003"):
+        assert code in result.stderr
 
 
 def test_switch_that_is_no_switch_is_refused() -> None:
@@ -42,7 +64,13 @@ def test_switch_that_is_no_switch_is_refused() -> None:
     assert "DJANGO_DEBUG is 'yes'; hint: set it to 0 or 1" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "MEDIA_ROOT", "BACKUPS_ROOT", "EDMS_ADMIN_PASSWORD", *DOCUMENTED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "MEDIA_ROOT", "BACKUPS_ROOT", "EDMS_ADMIN_PASSWORD", *DOCUMENTED),
+        *("BACKUPS_SIGNING_KEY_FILE", "BACKUPS_TRUSTED_KEYS", "BACKUPS_DRILL_DAYS"),
+    ],
+)
 def test_variables_are_documented(name: str) -> None:
     source = (settings.BASE_DIR / "core" / "settings.py").read_text()
     assert f"\n{name} " in source.split('"""')[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backups.package.manifest import (
     ColumnEntry,
@@ -24,7 +25,14 @@ LINES = [b'{"model":"app.thing","pk":%d,"fields":{"name":"thing %d"}}' % (number
 CONTENT = b"a stored file\n" * 20
 
 
-def write(path: Path, *, lines: list[bytes] = LINES, rows: int | None = None, **changes: Any) -> Manifest:
+def write(
+    path: Path,
+    *,
+    lines: list[bytes] = LINES,
+    rows: int | None = None,
+    key: Ed25519PrivateKey | None = None,
+    **changes: Any,
+) -> Manifest:
     """Write a small package of every kind of member; ``changes`` go into the manifest, however wrong."""
     with path.open("wb") as file:
         writer = PackageWriter(file, chunk_bytes=400)
@@ -67,7 +75,7 @@ def write(path: Path, *, lines: list[bytes] = LINES, rows: int | None = None, **
         changed = replace(manifest, **changes)
         if changes and "id" not in changes:
             changed = replace(changed, id=changed.derived_id())
-        writer.finish(changed)
+        writer.finish(changed, key)
     return changed
 
 

@@ -3,10 +3,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups.management.operate import failures_as_exit_codes, write
+from backups.management.operate import add_identity, failures_as_exit_codes, keys_of, write
 from backups.package.manifest import Manifest
 from backups.rendering import as_json, table, with_unit
 from backups.services.inspect import Inspection, inspect
+from backups.services.trust import Signer
 from backups.terminal import TerminalProgress
 
 
@@ -16,11 +17,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
-        parser.add_argument("--json", action="store_true", help="print name, size and manifest as one JSON object")
+        parser.add_argument("--json", action="store_true", help="print size, signer and manifest as one JSON object")
+        add_identity(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with failures_as_exit_codes(options), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
-            inspection = inspect(options["package"], progress)
+            inspection = inspect(options["package"], progress, keys_of(options))
         write(as_json(inspection.as_data()) if options["json"] else _text(inspection), self.stdout)
 
 
@@ -31,6 +33,7 @@ def _text(inspection: Inspection) -> str:
     lines = [
         f"{inspection.name}  {with_unit(inspection.size)}",
         f"{manifest.kind} {manifest.id} of {manifest.created:%Y-%m-%d %H:%M:%S} UTC, from {engine} ({versions})",
+        _signer(inspection.signer),
         "",
         *_models(manifest),
         f"files: {manifest.files.count} with {with_unit(manifest.files.bytes)}, {manifest.files.missing} missing",
@@ -38,6 +41,14 @@ def _text(inspection: Inspection) -> str:
         "all hashes checked: the package is whole",
     ]
     return "\n".join(lines)
+
+
+def _signer(signer: Signer | None) -> str:
+    if signer is None:
+        return "not signed"
+    name = f" ({signer.name})" if signer.name else ""
+    trust = {True: "trusted", False: "NOT trusted", None: "BACKUPS['TRUSTED_KEYS'] names nobody to trust"}
+    return f"signed by {signer.fingerprint}{name}: {trust[signer.trusted]}"
 
 
 def _models(manifest: Manifest) -> list[str]:

@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand
+from backups.management.operate import OperationCommand, add_identity, keys_of
 from backups.services.catalogue import LATEST
 from backups.services.drill import DrillOptions, recovery_drill
 
@@ -20,7 +20,10 @@ class Command(OperationCommand):
             action="store_true",
             help="play the whole story from nothing: seed, back up, re-initialise, restore, validate",
         )
+        add_identity(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        wanted = DrillOptions(package=options["package"], using=options["database"], demo=options["demo"])
+        wanted = DrillOptions(
+            package=options["package"], using=options["database"], demo=options["demo"], keys=keys_of(options)
+        )
         self.operate(options, lambda progress: recovery_drill(wanted, progress))

@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand
+from backups.management.operate import OperationCommand, add_identity, keys_of
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -15,9 +15,13 @@ class Command(OperationCommand):
         parser.add_argument(
             "--allow-extra", action="store_true", help="rows that the package does not have are no difference"
         )
+        add_identity(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = ValidateOptions(
-            package=options["package"], using=options["database"], allow_extra=options["allow_extra"]
+            package=options["package"],
+            using=options["database"],
+            allow_extra=options["allow_extra"],
+            keys=keys_of(options),
         )
         self.operate(options, lambda progress: validate_restore(wanted, progress))
