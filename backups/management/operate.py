@@ -75,7 +75,7 @@ def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, A
 def write(text: str, stream: Any = None) -> None:
     """Write a result. That nobody reads it does not change what the operation has done."""
     stream = stream or sys.stdout
-    if stream is None:  # closed by the caller
+    if getattr(stream, "_out", stream) is None:  # closed by the caller; Django wraps it all the same
         return
     try:
         stream.write(text if text.endswith("\n") else f"{text}\n")

@@ -1,0 +1,245 @@
+"""Whatever goes wrong ends in a message, a hint and an exit code; never in a traceback, nor half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+
+from backups import files
+from backups.models import Backup, RestoreReport
+from backups.services import restore as restore_service
+from backups.signals import restore_finished
+from documents.models import Document, DocumentVersion
+from tests.backups.conftest import nothing_changes
+from tests.systems import System
+
+MANAGE = [sys.executable, "manage.py"]
+
+
+@pytest.fixture
+def shell(new_system: Callable[..., System]) -> Iterator[dict[str, str]]:
+    """The environment of a seeded SQLite system with one package, for commands in processes of their own."""
+    with new_system("sqlite").active() as system:
+        system.run("seed_demo")
+        system.run("create_backup")
+        yield {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "core.settings",
+            "DATABASE_URL": f"sqlite:///{system.configuration['NAME']}",
+            "MEDIA_ROOT": str(system.media),
+            "BACKUPS_ROOT": str(system.packages),
+        }
+
+
+def run(environment: dict[str, str], *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*MANAGE, *command], env=environment, text=True, timeout=60, **options)
+    assert "Traceback" not in (done.stderr or "")
+    return done
+
+
+@pytest.mark.parametrize(
+    ("changes", "command", "code", "words"),
+    [
+        ({"DATABASE_URL": "sqlite:////nowhere/x.sqlite3"}, ("create_backup",), 1, "/nowhere"),
+        ({"DATABASE_URL": "postgres://postgres@127.0.0.1:1/x"}, ("create_backup",), 1, "the database failed"),
+        ({"DATABASE_URL": "postgres://postgres@127.0.0.1:1/x"}, ("recovery_drill",), 1, "the database failed"),
+        ({}, ("reinit_system", "--no-input", "--database", "nowhere"), 2, "nowhere"),
+        ({}, ("list_backups", "--database", "nowhere"), 2, "nowhere"),
+        ({}, ("reinit_system",), 6, "--no-input"),
+        ({"BACKUPS_ROOT": "/proc/nowhere"}, ("create_backup",), 1, "/proc/nowhere"),
+        ({}, ("create_backup", "--output", "/nowhere/x.zip"), 2, "/nowhere"),
+        ({}, ("create_backup", "--output", ""), 2, "is not a file"),
+    ],
+)
+def test_a_failure_has_a_message_and_a_code(
+    shell: dict[str, str], changes: dict[str, str], command: tuple[str, ...], code: int, words: str
+) -> None:
+    done = run(shell | changes, *command, capture_output=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+
+
+def test_json_is_one_object_also_on_failure(shell: dict[str, str]) -> None:
+    done = run(shell, "restore_backup", "nowhere", "--json", capture_output=True)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["verdict"], report["operation"]) == (2, "failed", "restore")
+    assert "nowhere" in report["error"]
+
+
+def test_a_file_that_stops_a_backup_is_a_finding_in_json(shell: dict[str, str]) -> None:
+    next(path for path in Path(shell["MEDIA_ROOT"]).rglob("*") if path.is_file()).unlink()
+    done = run(shell, "create_backup", "--json", capture_output=True)
+    assert done.returncode == 3
+    assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == ["file_missing"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "| true"])
+def test_closed_streams_do_not_change_what_is_done(shell: dict[str, str], closed: str) -> None:
+    line = f"set -o pipefail; {sys.executable} manage.py create_backup {closed}"
+    done = subprocess.run(["bash", "-c", line], env=shell, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("keys", [b"no\n", b"\x04", b"\x03"])
+def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: bytes, tmp_path: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(shell)
+        os.execv(sys.executable, [*MANAGE, "reinit_system"])
+    shown = b""
+    while not shown.count(b"to go on: "):
+        shown += os.read(terminal, 4096)
+    os.write(terminal, keys)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    os.close(terminal)
+
+
+def test_a_media_directory_that_cannot_be_written_rolls_everything_back(
+    seeded: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Document.objects.update(title="edited")
+    name = DocumentVersion.objects.first().file.name  # type: ignore[union-attr]
+    (seeded.media / name).write_bytes(b"edited")
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", name)
+
+    with monkeypatch.context() as patch, nothing_changes(seeded):
+        patch.setattr(files, "_make_directories", refuse)
+        restored = seeded.run("restore_backup", "latest")
+    assert restored.code == 1
+    assert "Permission denied" in restored.err
+    assert seeded.run("restore_backup", "latest").code == 0
+
+
+def test_a_file_that_cannot_be_removed_keeps_the_rows(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with nothing_changes(seeded), monkeypatch.context() as patch:
+        patch.setattr(files, "_move", refuse)
+        assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 1
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    assert not [path for path in seeded.media.rglob("*") if path.is_file()]
+
+
+def test_what_comes_after_the_commit_does_not_undo_the_work(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    Document.objects.update(title="edited")
+    (seeded.media / DocumentVersion.objects.first().file.name).write_bytes(b"edited")  # type: ignore[union-attr]
+    exclusive = restore_service.databases.of("default").__class__.exclusive
+
+    def interrupted(self: object, tables: object) -> Any:
+        return _then_interrupted(exclusive(self, tables))
+
+    monkeypatch.setattr(restore_service.databases.of("default").__class__, "exclusive", interrupted)
+    restored = seeded.run("restore_backup", "latest")
+
+    assert restored.code == 0
+    assert not Document.objects.filter(title="edited").exists()
+    safety = RestoreReport.objects.get(operation="restore").options["safety_backup"]
+    assert (seeded.packages / safety).is_file()
+    assert Backup.objects.filter(name=safety).exists()
+    assert seeded.run("validate_restore", "latest").code == 0
+
+
+class _then_interrupted:  # noqa: N801
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def __enter__(self) -> Any:
+        return self.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.context.__exit__(*error)
+        if error[0] is None:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_files_of_a_process_that_died_are_brought_to_an_end(seeded: System, committed: bool) -> None:
+    version = DocumentVersion.objects.first()
+    assert version is not None
+    path = seeded.media / version.file.name
+    before = path.read_bytes()
+    report = RestoreReport.objects.get()
+    RestoreReport.objects.filter(pk=report.pk).update(state="running", committed=committed)
+    changes = files.FileChanges(report.pk.hex, {"default": version.file.storage})
+    changes.write("default", version.file.name, [b"new"])
+    changes.write("default", "created/new.txt", [b"created"])
+    changes.apply()
+    assert path.read_bytes() == b"new"
+
+    assert seeded.run("validate_restore", "latest").code == (3 if committed else 0)
+
+    assert path.read_bytes() == (b"new" if committed else before)
+    assert (seeded.media / "created").exists() is committed
+    assert not list(seeded.media.glob(".changes-*"))
+    ended = RestoreReport.objects.get(pk=report.pk)
+    assert ended.state == "interrupted"
+    assert ("after" if committed else "before") + " the commit" in ended.error
+
+
+def test_a_receiver_that_fails_is_a_finding(seeded: System) -> None:
+    def fail(**arguments: object) -> None:
+        raise RuntimeError("no audit today")
+
+    restore_finished.connect(fail)
+    try:
+        restored = seeded.run("restore_backup", "latest")
+    finally:
+        restore_finished.disconnect(fail)
+    assert restored.code == 0
+    assert "warning receiver_failed" in restored.out
+    assert "no audit today" in restored.out
+
+
+def test_a_row_that_names_a_file_elsewhere_stops_a_backup_and_not_a_reinit(seeded: System) -> None:
+    DocumentVersion.objects.filter(pk=DocumentVersion.objects.first().pk).update(file="../x.txt")  # type: ignore[union-attr]
+    refused = seeded.run("create_backup", "--allow-missing-files")
+    assert refused.code == 1
+    assert "leads out of storage" in refused.err
+    assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 0
+
+
+def test_the_rows_of_excluded_models_are_told_where_they_stand_in_the_way(seeded: System) -> None:
+    with override_settings(BACKUPS={"EXCLUDE": ["documents.DocumentReference"], "STORAGE": "backups"}):
+        with nothing_changes(seeded):
+            refused = seeded.run("reinit_system", "--no-input", "--no-safety-backup")
+        assert refused.code == 1
+        assert "packages leave out" in refused.err
+
+
+def test_partial_packages_of_the_dead_are_removed(seeded: System) -> None:
+    (seeded.packages / ".partial-dead.zip").write_bytes(b"half")
+    assert seeded.run("create_backup").code == 0
+    assert not list(seeded.packages.glob(".partial-*"))
+
+
+def test_mariadb_keeps_writers_out(new_system: Callable[..., System]) -> None:
+    with new_system("mariadb").active() as system:
+        system.run("seed_demo")
+        database = restore_service.databases.of("default")
+        with database.exclusive(["auth_group", "documents_document"]):
+            other = connections["default"].copy()
+            try:
+                with other.cursor() as cursor:
+                    cursor.execute("SET innodb_lock_wait_timeout = 1")
+                    for sql in (
+                        "INSERT INTO auth_group (name) VALUES ('late')",
+                        "UPDATE documents_document SET title = 'late'",
+                        "DELETE FROM documents_document",
+                    ):
+                        with pytest.raises(Exception, match="Lock wait timeout"):
+                            cursor.execute(sql)
+            finally:
+                other.close()
