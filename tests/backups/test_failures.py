@@ -90,18 +90,26 @@ def test_closed_streams_do_not_change_what_is_done(shell: dict[str, str], closed
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.parametrize("keys", [b"no\n", b"\x04", b"\x03"])
-def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: bytes, tmp_path: Path) -> None:
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update(shell)
-        os.execv(sys.executable, [*MANAGE, "reinit_system"])
-    shown = b""
-    while not shown.count(b"to go on: "):
-        shown += os.read(terminal, 4096)
-    os.write(terminal, keys)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    os.close(terminal)
+def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: bytes) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", ON_A_TERMINAL, "manage.py", "reinit_system"]
+    with subprocess.Popen(command, env=shell, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"to go on: " not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, keys)
+        assert process.wait(timeout=30) == 7
+    os.close(ours)
 
 
 def test_a_media_directory_that_cannot_be_written_rolls_everything_back(
