@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 import django
@@ -8,4 +9,6 @@ django.setup()
 
 from tests.benchmarks.benchmark import main  # noqa: E402 - models can be imported once Django is set up
 
+# Whoever ends the benchmark early does not want its databases either.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 sys.exit(main(sys.argv[1:]))

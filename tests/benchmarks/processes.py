@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,15 +52,22 @@ def run(pipeline: Pipeline) -> Run:
     }
     # What was written before is not to be flushed on the time of who comes next.
     os.sync()
-    done = subprocess.run(
+    launcher = subprocess.Popen(
         [sys.executable, "-I", "-S", str(LAUNCH), json.dumps(order)],
         env={**os.environ, **pipeline.environment},
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        check=False,
+        start_new_session=True,
     )
-    if done.returncode:
-        raise RuntimeError(f"{pipeline.stages[0][0]} could not be started: {done.stderr.strip()}")
-    return Run(err=done.stderr, **json.loads(done.stdout))
+    try:
+        out, err = launcher.communicate()
+    except BaseException:  # an interrupted benchmark leaves nobody behind who works on its databases
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.communicate()
+        raise
+    if launcher.returncode:
+        raise RuntimeError(f"{pipeline.stages[0][0]} could not be started: {err.strip()}")
+    return Run(err=err, **json.loads(out))
