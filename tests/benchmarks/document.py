@@ -13,7 +13,7 @@ import django
 
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figures, Series
-from tests.benchmarks.targets import MIB, OURS, TARGETS, Measured, Target, growth
+from tests.benchmarks.targets import MIB, OURS, TARGETS, TIMES, Measured, Target, beside, growth
 
 NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "mariadb": "MariaDB"}
 NONE = "-"
@@ -29,7 +29,6 @@ We and the peers are real processes on the same data, run one after the other in
 `restore_backup` restores into the re-initialised system, and verifies before it commits. Rows and MiB per second are
 those of the package's uncompressed lines, for the peers too. The peak is the resident memory of the largest process
 on the client's side. What `dumpdata` writes is put in order before `loaddata` reads it, which otherwise refuses it.
-
 """
 
 
@@ -100,15 +99,15 @@ def _against(target: Target, engine: str, measured: Measured) -> str:
 
 
 def _scale(one: Figures) -> str:
-    head = ["", "seconds", "from, to", "rows/s", "MiB/s", "peak MiB", "file MiB"]
-    return _table(head, [_operation(one, series) for series in one.series.values()])
+    head = ["", "seconds", "from, to", "rows/s", "MiB/s", "peak MiB", "file MiB", "ratio"]
+    return _table(head, [_operation(one, name, series) for name, series in one.series.items()])
 
 
-def _operation(one: Figures, series: Series) -> list[str]:
+def _operation(one: Figures, name: str, series: Series) -> list[str]:
     title = f"`{_cell(series.title)}`"
     seconds, spread = series.median(), series.range()
     if seconds is None or spread is None:
-        return [title, f"no figure: {_cell(series.refused) or 'not run'}", *[NONE] * 5]
+        return [title, f"no figure: {_cell(series.refused) or 'not run'}", *[NONE] * 6]
     size, peak = series.median(figures.size), series.median(figures.peak)
     return [
         title,
@@ -118,7 +117,16 @@ def _operation(one: Figures, series: Series) -> list[str]:
         f"{one.bytes / MIB / seconds:.1f}",
         f"{(peak or 0) / MIB:.0f}",
         f"{size / MIB:.1f}" if size else NONE,
+        _ratio(one, name),
     ]
+
+
+def _ratio(one: Figures, name: str) -> str:
+    other = beside(one.engine, name)
+    ratio = one.ratio(name, other) if other else None
+    if other is None or ratio is None:
+        return NONE
+    return f"{ratio:.2f}{TIMES} `{_cell(one.series[other].title)}`"
 
 
 def _phases(measured: Measured) -> str:
@@ -132,7 +140,7 @@ def _phases(measured: Measured) -> str:
             steps = series.steps()
             parts = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
             rows.append([f"`{name}`", f"{one.rows:,}", parts, f"{max(0.0, total - sum(steps.values())):.2f}"])
-    return _table(["", "rows", "phases", "start and end"], rows)
+    return _table(["", "rows", "phases", "outside them"], rows)
 
 
 def _growth(measured: Measured) -> str:

@@ -10,11 +10,12 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    source = open(order["stdin"] or os.devnull, "rb")  # noqa: PTH123, SIM115 - pathlib alone takes megabytes
+    source: Any = open(order["stdin"] or os.devnull, "rb")  # noqa: PTH123, SIM115 - pathlib alone takes megabytes
     target = open(order["stdout"] or os.devnull, "wb")  # noqa: PTH123, SIM115
     begun = time.monotonic()
     processes = []

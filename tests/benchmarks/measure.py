@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import apps
-from django.conf import settings
 
+from backups import conf
 from tests.benchmarks import figures, peers
 from tests.benchmarks.figures import Figures, Sample, Series, Unverified
 from tests.benchmarks.processes import Run, run
@@ -47,6 +47,8 @@ class Measurement:
         for number in range(self.runs):
             self._round = number
             self._ours_and_theirs(source, target)
+            if self.figures.of(figures.CREATE).refused or self.figures.of(figures.RESTORE).refused:
+                break  # what is left is not the system that was to be measured
         for system in (source, target):
             if system is not None:
                 system.drop()
@@ -93,7 +95,7 @@ class Measurement:
     def _restore(self, source: System, package: Path, counts: dict[str, int]) -> None:
         ran, report = self._operate(source, "restore_backup", "--no-input", str(package))
         found = source.database.counts()
-        appended = {apps.get_model(label)._meta.label_lower for label in settings.BACKUPS["APPEND_ONLY"]}
+        appended = {apps.get_model(label)._meta.label_lower for label in conf.read().append_only}
         labels = [result["model"] for result in report["models"]]
         for label in labels:
             expected, there = counts[_table(label)], found[_table(label)]

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from django.apps import apps
 from django.db.models import Model
@@ -117,7 +118,7 @@ def make_loadable(fixture: Path) -> None:
     rows = json.loads(fixture.read_bytes())
     order: dict[str, int] = {}
 
-    def visit(model: type[Model], above: frozenset[type[Model]]) -> None:
+    def visit(model: Any, above: frozenset[type[Model]]) -> None:
         if model in above or model._meta.label_lower in order:
             return
         for field in (*model._meta.fields, *model._meta.many_to_many):

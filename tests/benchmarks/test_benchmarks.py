@@ -39,7 +39,7 @@ def test_benchmark_verifies_and_documents_each_operation(
 ) -> None:
     engine = engines(name)
     output = tmp_path / "docs" / "benchmarks.md"
-    arguments = ["--engine", name, "--scale", "500", "--runs", "1", "--output", str(output)]
+    arguments = ["--engine", name, "--scale", "100", "--runs", "1", "--output", str(output)]
     peer = peers.of(name)
     before = databases(engine)
 
@@ -67,13 +67,31 @@ def test_databases_are_dropped_when_the_benchmark_fails(
     monkeypatch.setattr(scratch.System, "require", _fail)
 
     with pytest.raises(RuntimeError, match="migrate"):
-        main(["--engine", "postgresql", "--scale", "500", "--output", str(tmp_path / "benchmarks.md")])
+        main(["--engine", "postgresql", "--scale", "100", "--output", str(tmp_path / "benchmarks.md")])
 
     assert databases(engine) == before
 
 
 def _fail(system: scratch.System, *arguments: str) -> None:
     raise RuntimeError(arguments[0])
+
+
+def test_no_figure_is_printed_for_rows_that_do_not_add_up(
+    engines: Callable[[str], Engine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engines("sqlite")
+    count = scratch.Database.counts
+    monkeypatch.setattr(scratch.Database, "counts", lambda database: {**count(database), "core_user": 99})
+    output = tmp_path / "benchmarks.md"
+
+    code = main(["--engine", "sqlite", "--scale", "100", "--output", str(output)])
+
+    assert code == 1
+    assert "| `create_backup` | no figure: core.user has 10 rows, and should have 99 |" in output.read_text()
+    assert "rows/s" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_leaves_no_figure() -> None:
