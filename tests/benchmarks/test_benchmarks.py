@@ -87,7 +87,7 @@ def test_no_figure_is_printed_for_rows_that_do_not_add_up(
     monkeypatch.setattr(scratch.Database, "counts", lambda database: {**count(database), "core_user": 99})
     output = tmp_path / "benchmarks.md"
 
-    code = main(["--engine", "sqlite", "--scale", "100", "--output", str(output)])
+    code = main(["--engine", "sqlite", "--scale", "100", "--runs", "1", "--output", str(output)])
 
     assert code == 1
     assert "| `create_backup` | no figure: core.user has 10 rows, and should have 99 |" in output.read_text()
