@@ -33,9 +33,12 @@ class RowReader:
         self.keys = keys or KeyCache(using)
         self._selection = Selection(table.model, self.database.connection)
         self._key_encoders = [encoder(final_field(field)) for field in table.key_fields]
-        self._columns = [(field.name, self._selection.column((field.name,)), encoder(field)) for field in table.columns]
+        self._columns = [(field.name, self._selection.column((field.name,))) for field in table.columns]
+        self._encoders = [(field.name, encode) for field in table.columns if (encode := encoder(field)) is not None]
         self._references = [
-            (reference, self._parts(reference.parts), self._existence(reference)) for reference in table.references
+            (reference, self._parts(reference.parts), self._existence(reference))
+            for reference in table.references
+            if reference.parts
         ]
         self._own_key = self._parts(table.identity.parts) if table.stores_key else []
 
@@ -83,20 +86,19 @@ class RowReader:
         return iter(records)
 
     def _record(self, row: Row) -> Record:
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {name: row[index] for name, index in self._columns}
         json_null = []
-        for name, index, encode in self._columns:
-            value = row[index]
-            if encode is not None and value is not None:
-                value = encode(value)
+        for name, encode in self._encoders:
+            value = fields[name]
+            if value is not None:
+                fields[name] = value = encode(value)
                 if value is JSON_NULL:
-                    value = None
+                    fields[name] = None
                     json_null.append(name)
-            fields[name] = value
         record = Record(self._primary_key(row), fields, json_null=json_null)
         for reference, parts, existence in self._references:
             value = fields[reference.name]
-            if value is None or not parts:
+            if value is None:
                 continue
             key = self._key(row, parts)
             if all(part is None for part in key) and (existence is None or row[existence] is None):
@@ -111,11 +113,13 @@ class RowReader:
         return record
 
     def _primary_key(self, row: Row) -> Any:
-        values = [
+        if len(self._selection.key) == 1:
+            value, encode = row[self._selection.key[0]], self._key_encoders[0]
+            return encode(value) if encode else value
+        return [
             encode(row[index]) if encode else row[index]
             for index, encode in zip(self._selection.key, self._key_encoders, strict=True)
         ]
-        return values[0] if len(values) == 1 else values
 
     def _key(self, row: Row, parts: Sequence[tuple[int, Encoder | None, type[Model] | None]]) -> Key:
         """Put an identity together. Nothing but None where the row referred to does not exist."""

@@ -13,11 +13,12 @@ import math
 import re
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import JSONField, Model, fields
 from django.db.models.base import ModelState
@@ -40,6 +41,7 @@ _PLAIN = {
     fields.BooleanField,
     fields.CharField,
     fields.EmailField,
+    fields.files.FileField,
     fields.IntegerField,
     fields.PositiveBigIntegerField,
     fields.PositiveIntegerField,
@@ -89,11 +91,21 @@ def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
     plain = _PLAIN_TYPES.get(type(field))
 
     def decode(value: Any) -> Any:
-        if type(value) is not plain:
-            value = field.to_python(value)
-        return field.get_db_prep_save(value, connection=connection)
+        return field.get_db_prep_save(field.to_python(value), connection=connection)
 
-    return decode
+    def decode_plain(value: Any) -> Any:
+        # What a stock field's column holds, every driver takes: a fifth of a restore's time would go into asking.
+        return value if type(value) is plain else decode(value)
+
+    def decode_moment(value: Any) -> Any:
+        moment = datetime.fromisoformat(value)
+        if settings.USE_TZ and moment.tzinfo is None:
+            return decode(value)
+        return connection.ops.adapt_datetimefield_value(moment)
+
+    if plain is not None:
+        return decode_plain
+    return decode_moment if type(field) is fields.DateTimeField else decode
 
 
 def loads(text: str | bytes) -> Any:
@@ -173,6 +185,10 @@ def _encode_datetime(value: datetime) -> Any:
     return value.astimezone(UTC) if value.tzinfo not in (None, UTC) else value
 
 
+def _encode_iso(value: date | time) -> str:
+    return value.isoformat()
+
+
 def _encode_float(value: float) -> float:
     return value if math.isfinite(value) else NonFinite(value)
 
@@ -183,9 +199,11 @@ def _encode_binary(value: Any) -> str:
 
 _STOCK_ENCODERS: dict[Any, Encoder | None] = {
     fields.BinaryField: _encode_binary,
+    fields.DateField: _encode_iso,
     fields.DateTimeField: _encode_datetime,
     fields.DecimalField: str,
     fields.FloatField: _encode_float,
+    fields.TimeField: _encode_iso,
     fields.UUIDField: str,
 }
 _PLAIN_TYPES: dict[Any, type] = {

@@ -37,14 +37,12 @@ class Loader:
         self._progress = progress
 
     def load(self) -> None:
-        """Write every table, repair sequences and look for references that lead nowhere."""
+        """Write every table and repair sequences."""
         # Deleted first: a row that goes may hold a unique value that another one brings.
         for table in self.plan.tables.values():
             self._delete(table)
         for table in self.plan.tables.values():
             self._insert(table)
-        if not self.findings:
-            self._check_references()
         self.database.reset_sequences([plan.table.model for plan in self.plan.tables.values()])
 
     def _delete(self, plan: TablePlan) -> None:
@@ -150,8 +148,18 @@ class Loader:
             return None
         return table.identity_of(record) if record else None
 
-    def _check_references(self) -> None:
-        """Find rows whose foreign keys lead nowhere, where the database would find only the first, or none."""
+    def violations(self) -> list[Finding]:
+        """Have the database check what waits for the end of the transaction, and name every row that it minds."""
+        try:
+            with self.database.savepoint():
+                self.database.check_constraints()
+        except IntegrityError as error:
+            unnamed = Finding(severity=Severity.ERROR, code="constraint_violated", message=str(error).strip())
+            return list(self._dangling_references()) or [unnamed]
+        return []
+
+    def _dangling_references(self) -> Iterator[Finding]:
+        """Find the rows whose foreign keys lead nowhere, where the database names only the first."""
         for plan in self.plan.tables.values():
             if not plan.package_rows and not plan.before:
                 continue
@@ -167,16 +175,14 @@ class Loader:
                     column_of(target_field(field)),
                 )
                 for pk, value in dangling:
-                    self.findings.append(
-                        Finding(
-                            severity=Severity.ERROR,
-                            code="reference_dangling",
-                            model=plan.table.label,
-                            identity=[str(pk)],
-                            field=reference.name,
-                            expected=str(value),
-                            message=f"refers to a row of {reference.to._meta.label_lower} that would not exist",
-                        )
+                    yield Finding(
+                        severity=Severity.ERROR,
+                        code="reference_dangling",
+                        model=plan.table.label,
+                        identity=[str(pk)],
+                        field=reference.name,
+                        expected=str(value),
+                        message=f"refers to a row of {reference.to._meta.label_lower} that would not exist",
                     )
 
     def _refuse(self, table: Table, row: PlannedRow, **details: Any) -> None:

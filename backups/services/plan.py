@@ -148,21 +148,30 @@ class Plan:
 
     def references(self, table: Table, record: Record) -> dict[str, Any]:
         """Return what the references of a record hold in the target, by field name."""
+        fields, refs = record.fields, record.refs
         held = {}
         for reference in table.references:
-            if reference.keys_of is None and record.fields[reference.name] is not None:
-                held[reference.name] = record.refs.get(reference.name, record.fields[reference.name])
-        for target in _targets(table, record):
-            if target.label in self.tables:
-                found = self.target_key(target.label, target.value)
-            else:
-                found = self._outside_key(target.label, target.value, target.key)
-            if target.generic:  # a text column holds any model's key as text
-                if found not in (None, target.value):
-                    held[target.field] = type(record.fields[target.field])(found)
-            else:
-                held[target.field] = found
+            name = reference.name
+            value = fields[name]
+            if value is None:
+                continue
+            if reference.keys_of is None:
+                held[name] = refs.get(name, value)
+            elif name in refs and (label := reference.keys_of._meta.label_lower) in self.tables:
+                held[name] = self.target_key(label, refs[name])  # nearly every one: it needs no more than its number
+            elif not _has_dangled(reference, record):
+                target = _target(reference, record)
+                held[name] = self._key_of(target)
+        for target in _generic_targets(table, record):
+            found = self._key_of(target)
+            if found not in (None, target.value):  # a text column holds any model's key as text
+                held[target.field] = type(fields[target.field])(found)
         return held
+
+    def _key_of(self, target: _Target) -> Any:
+        if target.label in self.tables:
+            return self.target_key(target.label, target.value)
+        return self._outside_key(target.label, target.value, target.key)
 
     # One table
 
@@ -320,15 +329,23 @@ class _Target:
 def _targets(table: Table, record: Record) -> Iterator[_Target]:
     """Yield what the references of a record mean."""
     for reference in table.references:
-        name = reference.name
-        value = record.fields[name]
-        if value is None or reference.keys_of is None or _has_dangled(reference, record):
+        if record.fields[reference.name] is None or reference.keys_of is None or _has_dangled(reference, record):
             continue
-        key = value if name in record.refs else record.keys.get(name)
-        if reference.keys_of is not reference.to:
-            key = None  # it holds another row's primary key than that of the row it refers to
-        label = reference.keys_of._meta.label_lower
-        yield _Target(name, label, record.refs.get(name, value), key, reference.field.null, generic=False)
+        yield _target(reference, record)
+    yield from _generic_targets(table, record)
+
+
+def _target(reference: Reference, record: Record) -> _Target:
+    name, keys_of = reference.name, cast("type[Model]", reference.keys_of)
+    value = record.fields[name]
+    key = value if name in record.refs else record.keys.get(name)
+    if keys_of is not reference.to:
+        key = None  # it holds another row's primary key than that of the row it refers to
+    label = keys_of._meta.label_lower
+    return _Target(name, label, record.refs.get(name, value), key, reference.field.null, generic=False)
+
+
+def _generic_targets(table: Table, record: Record) -> Iterator[_Target]:
     for generic in table.generics:
         key = record.keys.get(generic.object_id)
         if key is not None:

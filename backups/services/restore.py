@@ -10,7 +10,6 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError
 
 from backups import databases, reports
 from backups.package.reader import PackageReader
@@ -162,18 +161,14 @@ class _Restore:
             with step(report, "safety backup"):
                 self.safety_backup = take_safety_backup(self.options.using, self.progress)
                 report.options["safety_backup"] = self.safety_backup
+        loader = Loader(plan, self.progress)
         with step(report, "load"):
-            loader = Loader(plan, self.progress)
             loader.load()
             report.findings += loader.findings
         self._stop_on_errors()
-        try:
-            self.database.check_constraints()
-        except IntegrityError as error:
-            report.findings.append(
-                Finding(severity=Severity.ERROR, code="constraint_violated", message=str(error).strip())
-            )
-            self._stop_on_errors()
+        with step(report, "constraints"):
+            report.findings += loader.violations()
+        self._stop_on_errors()
 
     def _stop_on_errors(self) -> None:
         if self.report.has_errors:
