@@ -134,6 +134,12 @@ class Database:
         with transaction.atomic(using=self.connection.alias):
             yield
 
+    def begin_bulk_load(self, tables: Sequence[str]) -> None:
+        """Prepare empty tables for many rows, if that makes loading faster. Before anything else is written."""
+
+    def end_bulk_load(self) -> None:
+        """Have the tables as they were. Raises ``IntegrityError`` where the rows do not let them be."""
+
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert rows of query parameters."""
         names = ", ".join(self._quote(column) for column in columns)

@@ -27,6 +27,10 @@ REFUSALS = (IntegrityError, DataError, ProgrammingError, ValueError, OverflowErr
 """What engines and drivers raise for a row that they do not take."""
 
 
+BULK_ROWS = 10_000
+"""Rows of an empty table from which preparing it for a bulk load pays."""
+
+
 class Loader:
     """Carries out a plan inside the transaction that the caller has opened. Collects findings; raises for none."""
 
@@ -38,6 +42,8 @@ class Loader:
 
     def load(self) -> None:
         """Write every table and repair sequences."""
+        large = [one for one in self.plan.tables.values() if one.is_verbatim and one.package_rows >= BULK_ROWS]
+        self.database.begin_bulk_load([one.table.name for one in large])
         # Deleted first: a row that goes may hold a unique value that another one brings.
         for table in self.plan.tables.values():
             self._delete(table)
@@ -152,6 +158,7 @@ class Loader:
         """Have the database check what waits for the end of the transaction, and name every row that it minds."""
         try:
             with self.database.savepoint():
+                self.database.end_bulk_load()
                 self.database.check_constraints()
         except IntegrityError as error:
             unnamed = Finding(severity=Severity.ERROR, code="constraint_violated", message=str(error).strip())

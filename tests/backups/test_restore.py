@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.files.base import ContentFile
+from django.db import connections
 from model_bakery import baker
 
 from backups.models import RestoreReport
+from backups.services import load
 from core.models import AuditEvent
 from documents.models import Document, DocumentType
 from tests import oracle
@@ -271,3 +274,58 @@ def test_every_operation_leaves_a_report_with_its_proof(seeded: System) -> None:
     assert {report.verdict for report in reports.values()} == {"proved"}
     users = reports["restore"].models.get(model="core.user")
     assert (users.package, users.before, users.after, users.proved) == (10, 2, 10, True)
+
+
+@pytest.fixture
+def postgresql(new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system("postgresql").active() as active:
+        active.run("seed_demo")
+        yield active
+
+
+def schema() -> list[str]:
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL"
+            " SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint"
+        )
+        return sorted(definition for (definition,) in cursor.fetchall())
+
+
+def test_a_bulk_load_leaves_the_same_rows_and_the_same_schema(
+    postgresql: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert postgresql.run("create_backup").code == 0
+    before, definitions = oracle.rows(ignore=TRAIL), schema()
+    for rows in (1, load.BULK_ROWS):
+        monkeypatch.setattr(load, "BULK_ROWS", rows)
+        assert postgresql.run("reinit_system", "--no-input").code == 0
+        restored = postgresql.run("restore_backup", "latest")
+        assert restored.code == 0, restored.out
+        assert oracle.rows(ignore=TRAIL) == before
+        assert schema() == definitions
+
+
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_a_bulk_load_of_references_that_lead_nowhere_is_rolled_back(
+    postgresql: System, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE documents_document SET document_type_id = 4711 WHERE number = 'SOP-2026-0001'")
+        cursor.execute("SET session_replication_role = origin")
+    assert postgresql.run("create_backup").code == 0
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE documents_document SET document_type_id = 1 WHERE document_type_id = 4711")
+        cursor.execute("SET session_replication_role = origin")
+    assert postgresql.run("reinit_system", "--no-input").code == 0
+    monkeypatch.setattr(load, "BULK_ROWS", rows)
+    definitions = schema()
+
+    with nothing_changes(postgresql):
+        restored = postgresql.run("restore_backup", "latest")
+
+    assert restored.code == 3
+    assert "reference_dangling documents.document" in restored.out
+    assert schema() == definitions
