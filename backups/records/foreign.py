@@ -1,0 +1,831 @@
+"""The objects of a fixture turned into records: identities, references, and the keys that a fixture does not have.
+
+The objects wait in a private SQLite database, so that a reference finds its row wherever in the file it is, by primary
+key or by natural key, and memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import IntegerField, ManyToManyField, Model
+
+from backups.package.fixtures import FixtureObject
+from backups.records.comparison import Scratch
+from backups.records.foreign_values import (
+    REFUSED,
+    Normaliser,
+    Precision,
+    content_type_places,
+    default_of,
+    lacks_time_zone,
+    natural_key_normaliser,
+    normaliser,
+)
+from backups.records.identity import Part, Rule, natural_key_parts
+from backups.records.record import Key, Record
+from backups.records.relations import (
+    AnyField,
+    column_of,
+    final_field,
+    get_field,
+    has_constraint,
+    related_model,
+    target_field,
+)
+from backups.records.table import GenericReference, Reference, Table
+from backups.records.values import dumps, loads
+from backups.reporting import Finding, Severity
+
+CACHED_ROWS = 20_000
+"""Rows that others refer to are held in memory up to this number."""
+
+_BY_KEY, _BY_NATURAL_KEY, _BY_PLACE = "pk", "key", "row"
+_INTEGER = re.compile("-?[0-9]{1,18}")
+
+Pointer = list[Any]
+"""How a fixture names a row: ["pk", value of the column], ["key", natural key], or ["row", place in the file]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What becomes of what a fixture says.
+
+    ``mapping`` renames models (``app.model``) and fields (``app.model.field``); a name that becomes empty is left
+    out. A reference by primary key to a row that is not in the file may mean any row: it is an error, or with
+    ``null`` becomes null where it may be, or ``skip`` leaves its row out. ``outside``, where it is given, returns what
+    such a reference means: the identity of a row, which is a natural key where the reference is natural.
+    """
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    null: bool = False
+    skip: bool = False
+    outside: Callable[[type[Model], Any, bool], Key | None] | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """One object of the fixture. References among ``fields`` are pointers or None."""
+
+    store: _Rows
+    ordinal: int
+    pk: Any
+    has_own_key: bool
+    fields: dict[str, Any]
+    json_null: list[str]
+    place: str
+
+
+class _Unresolved(Exception):
+    """An identity that leads over a row which is not in the file."""
+
+
+class _Rows:
+    """The objects of one model."""
+
+    def __init__(self, scratch: Scratch, table: Table) -> None:
+        self.table = table
+        self.sql = scratch.connection
+        self.name = scratch.new_name("fixture")
+        self.sql.execute(
+            f"CREATE TABLE {self.name} (ordinal INTEGER PRIMARY KEY, pk, own INTEGER, fields BLOB, json_null BLOB,"
+            " place TEXT, skipped INTEGER DEFAULT 0)"
+        )
+        self.by_name = {reference.name: reference for reference in table.references}
+        self.normalise: dict[str, Normaliser] = {one.name: normaliser(one) for one in table.columns}
+        self.normalise_key = normaliser(table.key_fields[0]) if len(table.key_fields) == 1 else None
+        self.natural_keys: dict[str, Callable[[Any, bool], Key]] = {}
+        self.many_to_many = {one.name: one for one in table.model._meta.local_many_to_many}
+        self.precision = {one.name: Precision() for one in table.columns if Precision.concerns(one)}
+        self.count = 0
+        self._indexes: dict[str, str] = {}
+        self._cache: dict[int, Row] = {}
+
+    def add(self, pk: Any, own: bool, fields: dict[str, Any], json_null: list[str], place: str) -> int:
+        self.count += 1
+        values = (self.count, _cell(pk), own, dumps(fields), dumps(json_null), place)
+        self.sql.execute(f"INSERT INTO {self.name} VALUES (?, ?, ?, ?, ?, ?, 0)", values)
+        return self.count
+
+    def rows(self, where: str = "skipped = 0", order: str = "pk") -> Iterator[Row]:
+        for line in self.sql.execute(
+            f"SELECT ordinal, pk, own, fields, json_null, place FROM {self.name} WHERE {where} ORDER BY {order}"
+        ):
+            yield self._row(line)
+
+    def at(self, ordinal: int) -> Row | None:
+        if ordinal not in self._cache:
+            line = self.sql.execute(
+                f"SELECT ordinal, pk, own, fields, json_null, place FROM {self.name} WHERE ordinal = ? AND skipped = 0",
+                (ordinal,),
+            ).fetchone()
+            if line is None:
+                return None
+            if len(self._cache) >= CACHED_ROWS:
+                self._cache.clear()
+            self._cache[ordinal] = self._row(line)
+        return self._cache[ordinal]
+
+    def with_key(self, pk: Any) -> Row | None:
+        """Return the row that has this primary key in the file; keys that were made up since do not count."""
+        if "pk" not in self._indexes:
+            self.sql.execute(f"CREATE INDEX {self.name}_pk ON {self.name} (pk)")
+            self._indexes["pk"] = ""
+        found = self.sql.execute(f"SELECT ordinal FROM {self.name} WHERE pk = ? AND own", (_cell(pk),)).fetchone()
+        return self.at(found[0]) if found else None
+
+    def with_value(self, kind: str, value: Any, value_of: Callable[[Row], Any]) -> list[Row]:
+        """Return the rows, two at most, that have this value; ``value_of`` says which each has, once."""
+        if kind not in self._indexes:
+            name = self._indexes[kind] = f"{self.name}_{len(self._indexes)}"
+            self.sql.execute(f"CREATE TABLE {name} (value BLOB, ordinal INTEGER)")
+            for row in self.rows(order="ordinal"):
+                try:
+                    found = value_of(row)
+                except _Unresolved:
+                    continue
+                self.sql.execute(f"INSERT INTO {name} VALUES (?, ?)", (dumps(found), row.ordinal))
+            self.sql.execute(f"CREATE INDEX {name}_value ON {name} (value)")
+        name = self._indexes[kind]
+        found = self.sql.execute(f"SELECT ordinal FROM {name} WHERE value = ? LIMIT 2", (dumps(value),)).fetchall()
+        return [row for (ordinal,) in found if (row := self.at(ordinal))]
+
+    def set_key(self, ordinal: int, pk: Any, *, own: bool) -> None:
+        self.sql.execute(f"UPDATE {self.name} SET pk = ?, own = ? WHERE ordinal = ?", (_cell(pk), own, ordinal))
+        self._cache.pop(ordinal, None)
+
+    def skip(self, ordinal: int) -> None:
+        self.sql.execute(f"UPDATE {self.name} SET skipped = 1 WHERE ordinal = ?", (ordinal,))
+        self._cache.pop(ordinal, None)
+
+    @property
+    def kept(self) -> int:
+        return int(self.sql.execute(f"SELECT COUNT(*) FROM {self.name} WHERE skipped = 0").fetchone()[0])
+
+    @cached_property
+    def has_made_up_keys(self) -> bool:
+        return self.sql.execute(f"SELECT 1 FROM {self.name} WHERE NOT own LIMIT 1").fetchone() is not None
+
+    def _row(self, line: tuple[Any, ...]) -> Row:
+        ordinal, pk, own, fields, json_null, place = line
+        return Row(self, ordinal, _from_cell(pk), bool(own), loads(fields), loads(json_null), place)
+
+
+class FixtureRecords:
+    """Takes the objects of a fixture in, and gives the records of each model.
+
+    ``findings`` say what could not be carried over. What is not covered is counted in ``excluded`` and ``unknown``.
+    """
+
+    def __init__(self, covered: Iterable[type[Model]], policy: Policy) -> None:
+        self.covered = list(covered)
+        self.policy = policy
+        self.findings: list[Finding] = []
+        self.excluded: dict[str, int] = {}
+        self.unknown: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+        self._scratch = Scratch()
+        self._scratch.connection.execute("BEGIN")
+        self._known: set[type[Model]] = set(self.covered)
+        self._rows: dict[type[Model], _Rows] = {}
+        self._models: dict[str, type[Model] | None] = {}
+        self._counted: dict[tuple[str, str, str], _Counted] = {}
+
+    def close(self) -> None:
+        self._scratch.close()
+
+    @property
+    def models(self) -> list[type[Model]]:
+        """The models that the fixture holds, parents before those that refer to them."""
+        return [model for model in self.covered if model in self._rows]
+
+    def rows_of(self, model: type[Model]) -> int:
+        return self._rows[model].kept
+
+    # Taking objects in
+
+    def add(self, given: FixtureObject) -> None:
+        """Take one object in."""
+        label = self.policy.mapping.get(given.model, given.model)
+        if not label:
+            self.dropped[given.model] = self.dropped.get(given.model, 0) + 1
+            return
+        model = self._model(label)
+        if model is None:
+            self.unknown[label] = self.unknown.get(label, 0) + 1
+            return
+        if model not in self._known:
+            label = model._meta.label_lower
+            self.excluded[label] = self.excluded.get(label, 0) + 1
+            return
+        self._add(self._store(model), given)
+
+    def _model(self, label: str) -> type[Model] | None:
+        if label not in self._models:
+            try:
+                found = apps.get_model(label)
+            except (LookupError, ValueError):
+                self._models[label] = None
+            else:
+                self._models[label] = cast("type[Model]", found._meta.concrete_model)
+        return self._models[label]
+
+    def _store(self, model: type[Model]) -> _Rows:
+        if model not in self._rows:
+            self._rows[model] = _Rows(self._scratch, Table(model))
+        return self._rows[model]
+
+    def _add(self, rows: _Rows, given: FixtureObject) -> None:
+        table = rows.table
+        values, many = self._split(rows, given)
+        fields: dict[str, Any] = {}
+        json_null: list[str] = []
+        pk = None
+        name = table.key_name
+        try:
+            if given.has_pk:
+                pk = self._given_key(rows, given)
+                if table.key_reference is not None and name not in values:
+                    values[name] = given.pk
+            for column in table.columns:
+                name = column.name
+                if name not in values:
+                    fields[name] = self._absent(table, column)
+                    continue
+                fields[name] = self._value(rows, column, values[name], given, json_null)
+        except REFUSED as error:
+            self._refuse_value(table, given, name, values.get(name, given.pk), error)
+            return
+        if len(table.key_fields) > 1:
+            pk = None  # follows from its parts
+        if pk is not None and rows.with_key(pk) is not None:
+            self._error(
+                "primary_key_twice", table, [pk], table.key_name, f"{given.place}: the file has this primary key twice"
+            )
+            return
+        ordinal = rows.add(pk, pk is not None, fields, json_null, given.place)
+        for relation, targets in many:
+            self._add_many(rows, relation, ordinal, targets, given)
+
+    def _split(
+        self, rows: _Rows, given: FixtureObject
+    ) -> tuple[dict[str, Any], list[tuple[ManyToManyField[Any, Any], Any]]]:
+        """Divide an object's fields into those of its row, by their present names, and its many-to-many relations."""
+        columns = {column.name for column in rows.table.columns} | {rows.table.key_name}
+        values: dict[str, Any] = {}
+        many: list[tuple[ManyToManyField[Any, Any], Any]] = []
+        for given_name, value in given.fields.items():
+            name = self.policy.mapping.get(f"{rows.table.label}.{given_name}", given_name)
+            relation = rows.many_to_many.get(name)
+            if name in columns:
+                values[name] = value
+            elif relation is not None and cast("Any", relation.remote_field).through._meta.auto_created:
+                many.append((relation, value))
+            elif not name:
+                self._count("field_left_out", Severity.WARNING, rows.table.label, given_name, "left out, as was asked")
+            elif not _is_generated(rows.table.model, name):
+                self._count(
+                    "field_unknown",
+                    Severity.ERROR,
+                    rows.table.label,
+                    given_name,
+                    "the code does not have this field; --map MODEL.FIELD=NEW_FIELD renames it, --map MODEL.FIELD= "
+                    "leaves it out",
+                )
+        if rows.table.model is ContentType and {"app_label", "model"} <= values.keys():
+            values["app_label"], values["model"] = self._renamed(values["app_label"], values["model"])
+        return values, many
+
+    def _renamed(self, app_label: Any, model: Any) -> tuple[Any, Any]:
+        """Rename what a content type names, where the model is renamed."""
+        new = self.policy.mapping.get(f"{app_label}.{model}")
+        return tuple(new.split(".")) if new else (app_label, model)  # type: ignore[return-value]
+
+    def _given_key(self, rows: _Rows, given: FixtureObject) -> Any:
+        if rows.normalise_key is None:
+            return None
+        value = given.pk
+        if isinstance(value, list):
+            raise ValueError("the primary key is a list")
+        return rows.normalise_key(value, given.text)
+
+    def _value(self, rows: _Rows, column: AnyField, value: Any, given: FixtureObject, json_null: list[str]) -> Any:
+        if column.remote_field is not None:
+            return self._pointer(rows, rows.by_name[column.name], value, text=given.text)
+        if value is None:
+            if column.name in rows.table.json_fields:
+                if not column.null:
+                    json_null.append(column.name)  # all that a required column can hold
+                else:
+                    self._count(
+                        "json_null_unknown",
+                        Severity.INFO,
+                        rows.table.label,
+                        column.name,
+                        "a fixture does not tell JSON null from SQL NULL; it is read as SQL NULL",
+                    )
+            return None
+        if column.name in rows.precision:
+            rows.precision[column.name].see(value)
+            if lacks_time_zone(column, value):
+                self._count(
+                    "time_zone_absent",
+                    Severity.WARNING,
+                    rows.table.label,
+                    column.name,
+                    "times without a time zone are read in the project's",
+                )
+        return rows.normalise[column.name](value, given.text)
+
+    def _pointer(self, rows: _Rows, reference: Reference, value: Any, *, text: bool) -> Pointer | None:
+        """Read a reference: a natural key is a list, anything else a primary key."""
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            return [_BY_KEY, rows.normalise[reference.name](value, text)]
+        parts = natural_key_parts(reference.to)
+        if parts is None:
+            raise ValueError(f"{reference.to._meta.label_lower} has no natural key")
+        if reference.name not in rows.natural_keys:
+            rows.natural_keys[reference.name] = natural_key_normaliser(reference.to, parts)
+        key = rows.natural_keys[reference.name](value, text)
+        for app_label, model in content_type_places(reference.to, parts):
+            key[app_label], key[model] = self._renamed(key[app_label], key[model])
+        return [_BY_NATURAL_KEY, key]
+
+    def _absent(self, table: Table, column: AnyField) -> Any:
+        """Give a field that the object does not have its default."""
+        if column.primary_key:
+            return None  # told where the key is
+        known, value = default_of(column)
+        if known:
+            self._count(
+                "field_absent",
+                Severity.WARNING,
+                table.label,
+                column.name,
+                f"the file does not have this field; it takes its default, {value!r}",
+            )
+        else:
+            self._count(
+                "field_absent",
+                Severity.ERROR,
+                table.label,
+                column.name,
+                "the file does not have this field, which has no default that is always the same",
+            )
+        return [_BY_KEY, value] if column.remote_field is not None and value is not None else value
+
+    def _add_many(
+        self, rows: _Rows, relation: ManyToManyField[Any, Any], ordinal: int, targets: Any, given: FixtureObject
+    ) -> None:
+        """Make the rows of an automatic many-to-many table, in the order of the list."""
+        through = self._store(cast("Any", relation.remote_field).through)
+        own = cast("Any", relation).m2m_field_name()
+        other = cast("Any", relation).m2m_reverse_field_name()
+        try:
+            if not isinstance(targets, list):
+                raise TypeError("not a list")
+            for value in targets:
+                pointer = self._pointer(through, through.by_name[other], value, text=given.text)
+                through.add(None, False, {own: [_BY_PLACE, ordinal], other: pointer}, [], given.place)
+        except REFUSED as error:
+            self._refuse_value(rows.table, given, relation.name, targets, error)
+
+    # Keys and references, once everything is there
+
+    def finish(self) -> None:
+        """Give every row its primary key, and leave out what the policy skips."""
+        for model in self._key_order():
+            self._complete_keys(self._rows[model])
+        self._tell_precision()
+        if self.policy.skip:
+            while self._skip_unresolved():
+                pass
+        self.findings += [one.finding() for one in self._counted.values()]
+
+    def records(self, model: type[Model]) -> Iterator[Record]:
+        """Yield the records of a model in the order of their primary keys."""
+        rows = self._rows[model]
+        for row in rows.rows():
+            record, problems = self._record(row)
+            self.findings += problems
+            yield record
+
+    def _key_order(self) -> list[type[Model]]:
+        ordered: dict[type[Model], None] = {}
+
+        def visit(model: type[Model]) -> None:
+            for reference in self._rows[model].table.key_follows:
+                if reference is not None and reference.to in self._rows and reference.to is not model:
+                    visit(reference.to)
+            ordered[model] = None
+
+        for model in self.models:
+            visit(model)
+        return list(ordered)
+
+    def _complete_keys(self, rows: _Rows) -> None:
+        """Make up the keys that a database would make up, derive those that follow from others, refuse the rest."""
+        table = rows.table
+        missing = int(rows.sql.execute(f"SELECT COUNT(*) FROM {rows.name} WHERE pk IS NULL").fetchone()[0])
+        if not missing:
+            return
+        if table.key_reference is not None or len(table.key_fields) > 1:
+            self._derive_keys(rows)
+        elif table.has_automatic_key and table.identity.rule is not Rule.PRIMARY_KEY:
+            largest = rows.sql.execute(f"SELECT COALESCE(MAX(pk), 0) FROM {rows.name}").fetchone()[0]
+            rows.sql.execute(
+                f"UPDATE {rows.name} SET pk = ? + n FROM (SELECT ordinal AS o, ROW_NUMBER() OVER (ORDER BY ordinal)"
+                f" AS n FROM {rows.name} WHERE pk IS NULL) WHERE ordinal = o",
+                (max(largest, 0),),
+            )
+            if not table.model._meta.auto_created:  # no fixture has the keys of automatic tables
+                self._key_finding(
+                    table, missing, Severity.INFO, "rows come without their primary keys; they are known by identity"
+                )
+        else:
+            rows.sql.execute(f"UPDATE {rows.name} SET skipped = 1 WHERE pk IS NULL")
+            self._key_finding(
+                table, missing, Severity.ERROR, "rows come without their primary keys, and nothing else gives these back"
+            )
+
+    def _derive_keys(self, rows: _Rows) -> None:
+        table = rows.table
+        lost = 0
+        for row in list(rows.rows("pk IS NULL", "ordinal")) if rows.count < CACHED_ROWS else rows.rows("pk IS NULL"):
+            try:
+                values = [self._raw(row, one.name) for one in table.key_fields]
+            except _Unresolved:
+                values = [None]
+            if None in values:
+                lost += 1
+                rows.skip(row.ordinal)
+            else:
+                rows.set_key(row.ordinal, values if len(values) > 1 else values[0], own=True)
+        if lost:
+            self._key_finding(
+                table, lost, Severity.ERROR, "rows come without their primary keys, and what these refer to is not known"
+            )
+
+    def _key_finding(self, table: Table, count: int, severity: Severity, message: str) -> None:
+        self.findings.append(
+            Finding(
+                severity=severity,
+                code="primary_key_absent",
+                model=table.label,
+                field=table.key_name,
+                found=count,
+                message=f"{count} {message}",
+            )
+        )
+
+    def _tell_precision(self) -> None:
+        for rows in self._rows.values():
+            for name, precision in rows.precision.items():
+                if precision.is_reduced:
+                    self.findings.append(
+                        Finding(
+                            severity=Severity.WARNING,
+                            code="precision_reduced",
+                            model=rows.table.label,
+                            field=name,
+                            found=precision.milliseconds,
+                            message="every time has milliseconds where the column has microseconds: dumpdata cut them",
+                        )
+                    )
+
+    def _skip_unresolved(self) -> bool:
+        skipped = False
+        for rows in self._rows.values():
+            for row in rows.rows(order="ordinal"):
+                _, problems = self._record(row)
+                if any(one.code == _BY_KEY_ONLY for one in problems):
+                    rows.skip(row.ordinal)
+                    skipped = True
+                    self.findings += problems
+        return skipped
+
+    def _record(self, row: Row) -> tuple[Record, list[Finding]]:
+        """Put a record together. Problems are what stands in its references' way."""
+        table = row.store.table
+        record = Record(row.pk, dict(row.fields), json_null=row.json_null)
+        problems: list[Finding] = []
+        for reference in table.references:
+            if row.fields[reference.name] is not None:
+                self._add_reference(row, reference, record, problems)
+        for generic in table.generics:
+            self._add_generic(row, generic, record, problems)
+        if table.stores_key:
+            try:
+                record.key = self._key(row, table.identity.parts)
+            except _Unresolved:
+                problems.append(self._problem(row, "", None, "its own natural key leads out of the file"))
+        return record, problems
+
+    def _add_reference(self, row: Row, reference: Reference, record: Record, problems: list[Finding]) -> None:
+        name = reference.name
+        kind, value = row.fields[name]
+        target = self._find(row, reference)
+        if target is not None:
+            try:
+                raw = self._raw(target, target_field(reference.field).name)
+                key = self._key_referred(target, reference)
+            except _Unresolved:
+                record.fields[name] = None
+                problems.append(self._problem(row, name, value, "what it refers to leads out of the file"))
+                return
+            self._hold(record, reference, raw, key)
+        elif kind == _BY_NATURAL_KEY and reference.to not in self._rows and self._is_enough(reference):
+            record.fields[name] = value
+            # Without the key at the source, the identity is what the row is found by.
+            record.refs[name] = None if reference.keys_of else value[0]
+        elif kind == _BY_KEY and self._may_be_bare(row, reference):
+            record.fields[name] = value
+        elif kind == _BY_KEY and (key := self._outside(reference, value)) is not None:
+            self._hold(record, reference, value, key)
+            problems.append(self._taken(row, name, value, key))
+        else:
+            record.fields[name] = None if self.policy.null and reference.field.null else value
+            problems.append(self._unresolved(row, reference.field, name, value, kind))
+
+    def _hold(self, record: Record, reference: Reference, raw: Any, key: Key) -> None:
+        name = reference.name
+        if reference.natural:
+            record.fields[name], record.refs[name] = key, raw
+        else:
+            record.fields[name] = raw
+            if reference.parts:
+                record.keys[name] = key
+
+    def _is_enough(self, reference: Reference) -> bool:
+        """Whether a natural key alone says what a column is to hold: the row's key, found by it, or the key itself."""
+        if reference.keys_of is not None:
+            return reference.keys_of is reference.to
+        return [part.path[1:] for part in reference.parts] == [(target_field(reference.field).name,)]
+
+    def _may_be_bare(self, row: Row, reference: Reference) -> bool:
+        """Whether a primary key may stand for itself: it is not one that a database made up, or it dangles rightly."""
+        to = reference.keys_of or reference.to
+        if reference.to in self._rows:
+            return not has_constraint(reference.field) and not self._rows[reference.to].has_made_up_keys
+        return not reference.parts and not Table(to).has_automatic_key
+
+    def _outside(self, reference: Reference, value: Any) -> Key | None:
+        if self.policy.outside is None or reference.keys_of is not reference.to or reference.to in self._rows:
+            return None
+        return self.policy.outside(reference.to, value, reference.natural)
+
+    def _add_generic(self, row: Row, generic: GenericReference, record: Record, problems: list[Finding]) -> None:
+        value = row.fields.get(generic.object_id)
+        if value is None or row.fields.get(generic.content_type) is None:
+            return
+        try:
+            app_label, name = (self._follow(row, (generic.content_type, part)) for part in ("app_label", "model"))
+        except _Unresolved:
+            return  # the content type is not known, and that is told
+        model = self._model(f"{app_label}.{name}")
+        if model is None:
+            return
+        table = self._rows[model].table if model in self._rows else Table(model)
+        if len(table.key_fields) > 1 or (table.identity.rule is Rule.PRIMARY_KEY and table.key_reference is None):
+            return  # the bare key is the identity
+        if not isinstance(final_field(table.key_fields[0]), IntegerField) or not _INTEGER.fullmatch(str(value)):
+            return
+        key: Key | None = None
+        if model in self._rows:
+            target = self._rows[model].with_key(int(value))
+            if target is not None:
+                try:
+                    key = self._key(target, table.identity.parts)
+                except _Unresolved:
+                    key = None
+            elif not self._rows[model].has_made_up_keys:
+                return  # it dangles, and the file shows it
+        elif self.policy.outside is not None:
+            key = self.policy.outside(model, int(value), False)
+            if key is not None:
+                problems.append(self._taken(row, generic.object_id, value, key))
+        if key is not None:
+            record.keys[generic.object_id] = [table.label, *key]
+            return
+        content_type = get_field(row.store.table.model, generic.content_type)
+        problems.append(self._unresolved(row, content_type, generic.object_id, value, _BY_KEY))
+        if self.policy.null and content_type.null:
+            record.fields[generic.content_type] = None
+            record.refs.pop(generic.content_type, None)
+
+    # Following references inside the file
+
+    def _find(self, row: Row, reference: Reference) -> Row | None:
+        """Return the row of the file that a reference means, or None."""
+        pointer = row.fields[reference.name]
+        if pointer is None or reference.to not in self._rows:
+            return None
+        rows = self._rows[reference.to]
+        kind, value = pointer
+        if kind == _BY_PLACE:
+            return rows.at(value)
+        if kind == _BY_KEY:
+            target = target_field(reference.field)
+            if target.name == rows.table.key_name:
+                return rows.with_key(value)
+            found = rows.with_value(target.name, value, lambda one: self._raw(one, target.name))
+        else:
+            parts = natural_key_parts(reference.to) or ()
+            found = rows.with_value("natural key", value, lambda one: self._key(one, parts))
+        return found[0] if len(found) == 1 else None
+
+    def _raw(self, row: Row, name: str) -> Any:
+        """Return what a row's column holds."""
+        reference = row.store.by_name.get(name)
+        if reference is None:
+            return row.fields[name] if name in row.fields else row.pk
+        pointer = row.fields[name]
+        if pointer is None:
+            return None
+        if pointer[0] == _BY_KEY:
+            return pointer[1]
+        target = self._find(row, reference)
+        if target is None:
+            raise _Unresolved
+        return self._raw(target, target_field(reference.field).name)
+
+    def _key_referred(self, target: Row, reference: Reference) -> Key:
+        parts = [Part(part.path[1:], part.called) for part in reference.parts]
+        return self._key(target, parts)
+
+    def _key(self, row: Row, parts: Iterable[Part]) -> Key:
+        """Put an identity together. Raises ``_Unresolved`` where it leads out of the file."""
+        key: Key = []
+        for part in parts:
+            if part.called is None:
+                key.append(self._follow(row, part.path))
+                continue
+            owner = row if part.path == ("pk",) else self._walk(row, part.path)
+            instance = self._instance(owner)
+            key += loads(dumps(list(cast("Any", instance).natural_key())))
+        return key
+
+    def _walk(self, row: Row, path: tuple[str, ...]) -> Row:
+        for name in path:
+            if name == "pk":
+                break
+            reference = row.store.by_name.get(name)
+            target = self._find(row, reference) if reference else None
+            if target is None:
+                raise _Unresolved
+            row = target
+        return row
+
+    def _follow(self, row: Row, path: tuple[str, ...]) -> Any:
+        """Return the value at the end of a path of references."""
+        name, *rest = path
+        model = row.store.table.model
+        column = get_field(model, name)
+        if column not in model._meta.local_concrete_fields:
+            link = cast("AnyField", model._meta.get_ancestor_link(column.model))
+            return self._follow(self._walk(row, (link.name,)), path)
+        if not rest:
+            return self._raw(row, column.name)
+        reference = row.store.by_name[name]
+        pointer = row.fields[name]
+        if pointer is None:
+            return None
+        if pointer[0] == _BY_NATURAL_KEY:
+            paths = [part.path for part in natural_key_parts(reference.to) or () if not part.called]
+            if tuple(rest) in paths:
+                return pointer[1][paths.index(tuple(rest))]
+        target = self._find(row, reference)
+        if target is not None:
+            return self._follow(target, tuple(rest))
+        if pointer[0] == _BY_KEY and tuple(rest) in (("pk",), (target_field(reference.field).name,)):
+            return pointer[1]
+        raise _Unresolved
+
+    def _instance(self, row: Row, depth: int = 0) -> Model:
+        """Build the object that a hand-written ``natural_key()`` is asked of, with the objects that it refers to."""
+        table = row.store.table
+        instance = table.model()
+        for column in table.model._meta.local_concrete_fields:
+            if column.name in row.store.by_name:
+                reference = row.store.by_name[column.name]
+                target = self._find(row, reference) if depth < 3 else None
+                raw = self._raw(row, column.name)
+                setattr(instance, str(column.attname), final_field(column).to_python(raw))
+                if target is not None:
+                    column.set_cached_value(instance, self._instance(target, depth + 1))  # type: ignore[attr-defined]
+            else:
+                value = row.fields.get(column.name, row.pk if column.primary_key else None)
+                setattr(instance, str(column.attname), column.to_python(value))
+        return instance
+
+    # Findings
+
+    def _unresolved(self, row: Row, column: AnyField, name: str, value: Any, kind: str) -> Finding:
+        if kind == _BY_NATURAL_KEY:
+            what = "refers to a row that the file does not have, or has twice"
+        else:
+            what = "refers by primary key to a row that is not in the file; in another database the key is another row's"
+        if self.policy.null and column.null:
+            return self._problem(row, name, value, f"{what}; set to null", severity=Severity.WARNING)
+        if self.policy.skip:
+            return self._problem(row, name, value, f"{what}; row skipped", severity=Severity.WARNING)
+        return self._problem(row, name, value, what)
+
+    def _taken(self, row: Row, name: str, value: Any, key: Key) -> Finding:
+        message = f"refers by primary key {value!r} to a row that is not in the file, taken for that of the database"
+        return self._problem(row, name, key, message, severity=Severity.WARNING)
+
+    def _problem(
+        self, row: Row, name: str, value: Any, message: str, *, severity: Severity = Severity.ERROR
+    ) -> Finding:
+        table = row.store.table
+        try:
+            identity = self._key(row, table.identity.parts)
+        except _Unresolved:
+            identity = [row.pk]
+        return Finding(
+            severity=severity,
+            code=_BY_KEY_ONLY,
+            model=table.label,
+            identity=identity,
+            field=name,
+            expected=value,
+            message=f"{row.place}: {message}",
+        )
+
+    def _refuse_value(self, table: Table, given: FixtureObject, name: str, value: Any, error: Exception) -> None:
+        reason = "; ".join(error.messages) if hasattr(error, "messages") else str(error)
+        self.findings.append(
+            Finding(
+                severity=Severity.ERROR,
+                code="value_invalid",
+                model=table.label,
+                identity=[given.pk] if given.has_pk else [],
+                field=name,
+                expected=value,
+                message=f"{given.place}: the field does not take the value: {reason}",
+            )
+        )
+
+    def _error(self, code: str, table: Table, identity: Key, name: str, message: str) -> None:
+        self.findings.append(
+            Finding(
+                severity=Severity.ERROR, code=code, model=table.label, identity=identity, field=name, message=message
+            )
+        )
+
+    def _count(self, code: str, severity: Severity, label: str, name: str, message: str) -> None:
+        key = (code, label, name)
+        if key not in self._counted:
+            self._counted[key] = _Counted(code, severity, label, name, message)
+        self._counted[key].rows += 1
+
+
+@dataclass
+class _Counted:
+    """A finding that many rows share: told once, with their number."""
+
+    code: str
+    severity: Severity
+    model: str
+    field: str
+    message: str
+    rows: int = 0
+
+    def finding(self) -> Finding:
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return Finding(
+            severity=self.severity,
+            code=self.code,
+            model=self.model,
+            field=self.field,
+            found=self.rows,
+            message=f"{self.message} ({rows})",
+        )
+
+
+_BY_KEY_ONLY = "reference_by_key_only"
+
+
+def _is_generated(model: type[Model], name: str) -> bool:
+    """Whether a field follows from others, so that nothing is lost with its value."""
+    return any(one.name == name and one.generated for one in model._meta.local_concrete_fields)
+
+
+def _cell(pk: Any) -> Any:
+    return pk if pk is None or isinstance(pk, int | float | str) else dumps(pk)
+
+
+def _from_cell(cell: Any) -> Any:
+    return loads(cell) if isinstance(cell, bytes) else cell
+
+
+__all__ = ["FixtureRecords", "Policy", "column_of", "related_model"]
