@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from backups.errors import BackupError, Cancelled, TargetNotReady
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict
+from backups.services.convert import Conversion, parse_mapping
 from backups.terminal import TerminalProgress
 
 EXIT_CODES = {
@@ -39,6 +40,29 @@ def failures_as_exit_codes() -> Iterator[None]:
     except BackupError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
         raise CommandError(f"{error}{hint}", returncode=error.exit_code) from error
+
+
+def add_conversion(parser: ArgumentParser) -> None:
+    """Add the options for files that are not packages, such as the fixtures of ``dumpdata``."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="read a fixture's model old_app.model as new_app.model, or its field app.model.field under another name;"
+        " without a new name it is left out",
+    )
+    parser.add_argument(
+        "--trust-keys",
+        action="store_true",
+        help="a fixture's reference by primary key to a row that it does not hold means the row of this database",
+    )
+
+
+def conversion(options: dict[str, Any]) -> Conversion:
+    """Read the options that ``add_conversion`` adds."""
+    with failures_as_exit_codes():
+        return Conversion(mapping=parse_mapping(options["map"]), trust_keys=options["trust_keys"])
 
 
 class OperationCommand(BaseCommand):

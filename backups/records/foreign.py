@@ -32,11 +32,9 @@ from backups.records.identity import Part, Rule, natural_key_parts
 from backups.records.record import Key, Record
 from backups.records.relations import (
     AnyField,
-    column_of,
     final_field,
     get_field,
     has_constraint,
-    related_model,
     target_field,
 )
 from backups.records.table import GenericReference, Reference, Table
@@ -386,7 +384,11 @@ class FixtureRecords:
         self, rows: _Rows, relation: ManyToManyField[Any, Any], ordinal: int, targets: Any, given: FixtureObject
     ) -> None:
         """Make the rows of an automatic many-to-many table, in the order of the list."""
-        through = self._store(cast("Any", relation.remote_field).through)
+        model = cast("Any", relation.remote_field).through
+        if model not in self._known:
+            self.excluded[model._meta.label_lower] = self.excluded.get(model._meta.label_lower, 0) + len(targets or ())
+            return
+        through = self._store(model)
         own = cast("Any", relation).m2m_field_name()
         other = cast("Any", relation).m2m_reverse_field_name()
         try:
@@ -459,16 +461,20 @@ class FixtureRecords:
     def _derive_keys(self, rows: _Rows) -> None:
         table = rows.table
         lost = 0
-        for row in list(rows.rows("pk IS NULL", "ordinal")) if rows.count < CACHED_ROWS else rows.rows("pk IS NULL"):
+        for row in rows.rows("pk IS NULL", "ordinal"):
+            own = True
             try:
                 values = [self._raw(row, one.name) for one in table.key_fields]
+                for reference in filter(None, table.key_follows):
+                    target = self._find(row, reference)
+                    own = own and (target is None or target.has_own_key)
             except _Unresolved:
                 values = [None]
             if None in values:
                 lost += 1
                 rows.skip(row.ordinal)
             else:
-                rows.set_key(row.ordinal, values if len(values) > 1 else values[0], own=True)
+                rows.set_key(row.ordinal, values if len(values) > 1 else values[0], own=own)
         if lost:
             self._key_finding(
                 table, lost, Severity.ERROR, "rows come without their primary keys, and what these refer to is not known"
@@ -639,7 +645,10 @@ class FixtureRecords:
             found = rows.with_value(target.name, value, lambda one: self._raw(one, target.name))
         else:
             parts = natural_key_parts(reference.to) or ()
-            found = rows.with_value("natural key", value, lambda one: self._key(one, parts))
+            called = any(part.called for part in parts)
+            # XML has text for each part of a key, and only the model's own method knows what these are.
+            as_text = (lambda key: list(map(str, key))) if called else list
+            found = rows.with_value("natural key", as_text(value), lambda one: as_text(self._key(one, parts)))
         return found[0] if len(found) == 1 else None
 
     def _raw(self, row: Row, name: str) -> Any:
@@ -827,5 +836,3 @@ def _cell(pk: Any) -> Any:
 def _from_cell(cell: Any) -> Any:
     return loads(cell) if isinstance(cell, bytes) else cell
 
-
-__all__ = ["FixtureRecords", "Policy", "column_of", "related_model"]

@@ -48,7 +48,7 @@ def normaliser(field: AnyField) -> Normaliser:
         value = _python(final, value)
         if value is not None and encode is not None:
             value = encode(value)
-        return loads(dumps(value))
+        return value if type(value) in (str, int, bool) else loads(dumps(value))
 
     return normalise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import delete_package, package_path
+from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.load import Loader
 from backups.services.operation import operation, require_migrated, step
@@ -42,6 +43,7 @@ class RestoreOptions:
     dry_run: bool = False
     safety_backup: bool = True
     config_to: Path | None = None
+    conversion: Conversion = field(default_factory=Conversion)
 
 
 class _RolledBack(Exception):
@@ -59,7 +61,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     with package_path(options.package) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
-        with PackageReader(path) as package:
+        conversion = replace(options.conversion, on_missing=options.on_missing)
+        with open_package(path, report, conversion, progress) as package:
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, options.using)
@@ -76,6 +79,7 @@ def _as_data(options: RestoreOptions) -> dict[str, object]:
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
         "config_to": str(options.config_to) if options.config_to else None,
+        **options.conversion.as_data(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from backups.records.record import Record, parse
 from backups.records.table import Table
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import package_path
+from backups.services.convert import Conversion, open_package
 from backups.services.operation import operation, require_migrated, step
 from backups.services.proof import Extras, Prover
 from backups.services.schema import require_same_schema
@@ -33,6 +34,7 @@ class ValidateOptions:
     package: str
     using: str = "default"
     allow_extra: bool = False
+    conversion: Conversion = field(default_factory=Conversion)
 
 
 def validate_restore(options: ValidateOptions, progress: Progress | None = None) -> Report:
@@ -43,13 +45,16 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
     """
     using = options.using
     report = Report(
-        operation="validate", database=using, package=options.package, options={"allow_extra": options.allow_extra}
+        operation="validate",
+        database=using,
+        package=options.package,
+        options={"allow_extra": options.allow_extra, **options.conversion.as_data()},
     )
     progress = progress or NoProgress()
     with package_path(options.package) as (path, name), operation(report):
         report.package = name
         require_migrated(using)
-        with PackageReader(path) as package:
+        with open_package(path, report, options.conversion, progress) as package:
             with step(report, "check package"):
                 package.check(progress)
             require_same_schema(package.manifest, using)

@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from backups.management.operate import OperationCommand, failures_as_exit_codes
+from backups.management.operate import OperationCommand, add_conversion, conversion, failures_as_exit_codes
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss
 from backups.services.restore import RestoreOptions, restore
@@ -36,6 +36,7 @@ class Command(OperationCommand):
         parser.add_argument(
             "--config-to", type=Path, metavar="DIRECTORY", help="put the package's configuration files there"
         )
+        add_conversion(parser)
         self.add_no_input(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -47,6 +48,7 @@ class Command(OperationCommand):
             dry_run=options["dry_run"],
             safety_backup=options["safety_backup"],
             config_to=options["config_to"],
+            conversion=conversion(options),
         )
         with failures_as_exit_codes():
             if wanted.mode is Mode.REPLACE and not wanted.dry_run:

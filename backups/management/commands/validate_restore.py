@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand
+from backups.management.operate import OperationCommand, add_conversion, conversion
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -14,9 +14,13 @@ class Command(OperationCommand):
         parser.add_argument(
             "--allow-extra", action="store_true", help="rows that the package does not have are no difference"
         )
+        add_conversion(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = ValidateOptions(
-            package=options["package"], using=options["database"], allow_extra=options["allow_extra"]
+            package=options["package"],
+            using=options["database"],
+            allow_extra=options["allow_extra"],
+            conversion=conversion(options),
         )
         self.operate(options, lambda progress: validate_restore(wanted, progress))
