@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 from xml.parsers import expat
 
 from backups.errors import BackupError, PackageDamaged
@@ -69,8 +69,8 @@ def read_objects(stream: BinaryIO, form: str, decoder: json.JSONDecoder) -> Iter
 class _Text:
     """A window on a text that is read as far as it is needed."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = _as_text(stream)
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self.buffer = ""
         self.position = 0
         self.line = 1
@@ -123,23 +123,28 @@ class _Text:
 
 
 def _read_json(stream: BinaryIO, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
-    text = _Text(stream)
-    _expect(text, "[")
+    with _as_text(stream) as whole:
+        text = _Text(whole)
+        _expect(text, "[")
+        if text.next_character() == "]":
+            text.position += 1
+        else:
+            yield from _items(text, decoder)
+        if text.next_character():
+            raise PackageDamaged(f"line {text.line_at(text.position)}: something follows the end of the list")
+
+
+def _items(text: _Text, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
     number = 0
-    if text.next_character() == "]":
-        text.position += 1
-    else:
-        while True:
-            text.next_character()
-            number += 1
-            place = f"object {number}, line {text.line_at(text.position)}"
-            yield _object(text.value(decoder), place)
-            if text.next_character() == "]":
-                text.position += 1
-                break
-            _expect(text, ",")
-    if text.next_character():
-        raise PackageDamaged(f"line {text.line_at(text.position)}: something follows the end of the list")
+    while True:
+        text.next_character()
+        number += 1
+        place = f"object {number}, line {text.line_at(text.position)}"
+        yield _object(text.value(decoder), place)
+        if text.next_character() == "]":
+            text.position += 1
+            return
+        _expect(text, ",")
 
 
 def _expect(text: _Text, character: str) -> None:
@@ -151,12 +156,12 @@ def _expect(text: _Text, character: str) -> None:
 
 def _read_jsonl(stream: BinaryIO, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
     number = 0
-    text = _as_text(stream)
     try:
-        while line := text.readline(MAX_OBJECT_CHARACTERS):
-            number += 1
-            if line.strip():
-                yield _object(decoder.decode(line), f"line {number}")
+        with _as_text(stream) as text:
+            while line := text.readline(MAX_OBJECT_CHARACTERS):
+                number += 1
+                if line.strip():
+                    yield _object(decoder.decode(line), f"line {number}")
     except UnicodeDecodeError as error:
         raise PackageDamaged(f"after line {number}: the text is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -187,35 +192,39 @@ def _read_yaml(stream: BinaryIO, _: json.JSONDecoder) -> Iterator[FixtureObject]
     except ImportError as error:
         raise BackupError("reading YAML needs PyYAML", hint="pip install edms[yaml]") from error
     number = 0
-    loader: Any = None
-    try:
-        loader = yaml.SafeLoader(_as_text(stream))
-        loader.get_event()  # the stream's beginning
-        if loader.check_event(yaml.StreamEndEvent):
-            return
-        loader.get_event()  # the document's
-        if not loader.check_event(yaml.SequenceStartEvent):
-            raise PackageDamaged(f"line {loader.peek_event().start_mark.line + 1}: not a list of objects")
-        loader.get_event()
-        while not loader.check_event(yaml.SequenceEndEvent):
-            number += 1
-            place = f"object {number}, line {loader.peek_event().start_mark.line + 1}"
-            node = loader.compose_node(None, number)
-            _require_shallow(node, place)
-            yield _object(loader.construct_document(node), place)
-        loader.get_event()
-        loader.get_event()
-        if not loader.check_event(yaml.StreamEndEvent):
-            raise PackageDamaged(f"line {loader.peek_event().start_mark.line + 1}: something follows the end of the list")
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}" if mark else f"object {number}"
-        raise PackageDamaged(f"{place}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PackageDamaged(f"object {number}: {error}") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
+    with _as_text(stream) as text:
+        loader: Any = None
+        try:
+            loader = yaml.SafeLoader(text)
+            loader.get_event()  # the stream's beginning
+            if loader.check_event(yaml.StreamEndEvent):
+                return
+            loader.get_event()  # the document's
+            _require_event(loader, yaml.SequenceStartEvent, "not a list of objects")
+            loader.get_event()
+            while not loader.check_event(yaml.SequenceEndEvent):
+                number += 1
+                place = f"object {number}, line {loader.peek_event().start_mark.line + 1}"
+                node = loader.compose_node(None, number)
+                _require_shallow(node, place)
+                yield _object(loader.construct_document(node), place)
+            loader.get_event()
+            loader.get_event()
+            _require_event(loader, yaml.StreamEndEvent, "something follows the end of the list")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = f"line {mark.line + 1}" if mark else f"object {number}"
+            raise PackageDamaged(f"{place}: {error.problem or error.context}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise PackageDamaged(f"after object {number}: {error}") from error
+        finally:
+            if loader is not None:
+                loader.dispose()
+
+
+def _require_event(loader: Any, kind: type, complaint: str) -> None:
+    if not loader.check_event(kind):
+        raise PackageDamaged(f"line {loader.peek_event().start_mark.line + 1}: {complaint}")
 
 
 def _require_shallow(node: Any, place: str) -> None:
@@ -278,7 +287,7 @@ class _XmlParser:
         line = self._parser.CurrentLineNumber
         if not self._open:
             if name != "django-objects" or attributes.get("version") != XML_VERSION:
-                raise PackageDamaged(f"line {line}: not a package or fixture: not <django-objects version=\"1.0\">")
+                raise PackageDamaged(f'line {line}: not a package or fixture: not <django-objects version="1.0">')
         elif len(self._open) == 1:
             self._number += 1
             self._size = 0

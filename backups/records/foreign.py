@@ -455,7 +455,10 @@ class FixtureRecords:
         else:
             rows.sql.execute(f"UPDATE {rows.name} SET skipped = 1 WHERE pk IS NULL")
             self._key_finding(
-                table, missing, Severity.ERROR, "rows come without their primary keys, and nothing else gives these back"
+                table,
+                missing,
+                Severity.ERROR,
+                "rows come without their primary keys, and nothing else gives these back",
             )
 
     def _derive_keys(self, rows: _Rows) -> None:
@@ -477,7 +480,10 @@ class FixtureRecords:
                 rows.set_key(row.ordinal, values if len(values) > 1 else values[0], own=own)
         if lost:
             self._key_finding(
-                table, lost, Severity.ERROR, "rows come without their primary keys, and what these refer to is not known"
+                table,
+                lost,
+                Severity.ERROR,
+                "rows come without their primary keys, and what these refer to is not known",
             )
 
     def _key_finding(self, table: Table, count: int, severity: Severity, message: str) -> None:
@@ -741,7 +747,9 @@ class FixtureRecords:
         if kind == _BY_NATURAL_KEY:
             what = "refers to a row that the file does not have, or has twice"
         else:
-            what = "refers by primary key to a row that is not in the file; in another database the key is another row's"
+            what = (
+                "refers by primary key to a row that is not in the file; in another database the key is another row's"
+            )
         if self.policy.null and column.null:
             return self._problem(row, name, value, f"{what}; set to null", severity=Severity.WARNING)
         if self.policy.skip:
@@ -835,4 +843,3 @@ def _cell(pk: Any) -> Any:
 
 def _from_cell(cell: Any) -> Any:
     return loads(cell) if isinstance(cell, bytes) else cell
-

@@ -11,7 +11,16 @@ from typing import Any
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import CharField, DateTimeField, DecimalField, IntegerField, JSONField, Model, TextField, TimeField
+from django.db.models import (
+    CharField,
+    DateTimeField,
+    DecimalField,
+    IntegerField,
+    JSONField,
+    Model,
+    TextField,
+    TimeField,
+)
 from django.db.models.fields import NOT_PROVIDED
 from django.utils import timezone
 

@@ -109,9 +109,7 @@ def convert(options: ConvertOptions, progress: Progress | None = None) -> Report
 
 
 @contextmanager
-def open_package(
-    path: Path, report: Report, conversion: Conversion, progress: Progress
-) -> Iterator[PackageReader]:
+def open_package(path: Path, report: Report, conversion: Conversion, progress: Progress) -> Iterator[PackageReader]:
     """Open a package; a foreign file is turned into one first, and what stands in the way is in the report."""
     foreign = recognise(path)
     if foreign is None:
@@ -284,7 +282,9 @@ class _Conversion:
 
     def _excluded(self) -> tuple[ExcludedEntry, ...]:
         counted = {label: (rows, self._reason(label)) for label, rows in self.rows.excluded.items()}
-        return tuple(ExcludedEntry(label=label, rows=rows, reason=why) for label, (rows, why) in sorted(counted.items()))
+        return tuple(
+            ExcludedEntry(label=label, rows=rows, reason=why) for label, (rows, why) in sorted(counted.items())
+        )
 
     def _reason(self, label: str) -> str:
         return self.reasons.get(label, "its table is not in this database")
@@ -382,5 +382,3 @@ class _Outside:
             return self._keys.identities(model, {pk}).get(pk)
         found = model._base_manager.using(self._using).filter(pk=pk).first()
         return list(cast("Any", found).natural_key()) if found is not None else None
-
-
