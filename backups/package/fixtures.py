@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO, cast
 from xml.parsers import expat
 
 from backups.errors import BackupError, PackageDamaged
@@ -51,7 +51,7 @@ def detect_format(beginning: bytes) -> str | None:
         return "json"
     if text.startswith("{"):
         return "jsonl"
-    if text.startswith("<?xml") or text.startswith("<django-objects"):
+    if text.startswith(("<?xml", "<django-objects")):
         return "xml"
     if text.startswith(("- ", "-\n", "---", "%YAML", "#")):
         return "yaml"
@@ -195,7 +195,7 @@ def _read_yaml(stream: BinaryIO, _: json.JSONDecoder) -> Iterator[FixtureObject]
     with _as_text(stream) as text:
         loader: Any = None
         try:
-            loader = yaml.SafeLoader(text)
+            loader = _yaml_loader(yaml)(text)
             loader.get_event()  # the stream's beginning
             if loader.check_event(yaml.StreamEndEvent):
                 return
@@ -220,6 +220,19 @@ def _read_yaml(stream: BinaryIO, _: json.JSONDecoder) -> Iterator[FixtureObject]
         finally:
             if loader is not None:
                 loader.dispose()
+
+
+def _yaml_loader(yaml: Any) -> Any:
+    """Return a safe loader whose objects can be composed one by one, on top of libyaml where that is there."""
+    if not hasattr(yaml, "CSafeLoader"):
+        return yaml.SafeLoader
+
+    class Loader(yaml.composer.Composer, yaml.CSafeLoader):  # type: ignore[misc]
+        def __init__(self, stream: TextIO) -> None:
+            yaml.CSafeLoader.__init__(self, stream)
+            yaml.composer.Composer.__init__(self)
+
+    return Loader
 
 
 def _require_event(loader: Any, kind: type, complaint: str) -> None:
@@ -308,7 +321,7 @@ class _XmlParser:
         if len(self._open) > 1:
             self._open[-1].text.append(data)
 
-    def _refuse(self, *_: Any) -> None:
+    def _refuse(self, *_: Any) -> NoReturn:
         raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: a fixture has no document type and no entities")
 
 
@@ -355,7 +368,7 @@ def _encoding(beginning: bytes) -> str:
 
 
 def _as_text(stream: BinaryIO) -> io.TextIOWrapper:
-    buffered = io.BufferedReader(stream)  # type: ignore[arg-type]
+    buffered = io.BufferedReader(cast("io.RawIOBase", stream))
     # No translation of line ends: within values they are escaped, and between them blanks.
     return io.TextIOWrapper(buffered, encoding=_encoding(buffered.peek(4)), newline="\n")
 

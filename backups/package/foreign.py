@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import tarfile
@@ -195,12 +196,16 @@ def _open(foreign: ForeignFile) -> Iterator[BinaryIO]:
         raise PackageDamaged(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
 
 
-_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
-    "": lambda path: path.open("rb"),
-    "gz": lambda path: cast("BinaryIO", gzip.open(path, "rb")),
-    "bz2": lambda path: cast("BinaryIO", bz2.open(path, "rb")),
-    "xz": lambda path: cast("BinaryIO", lzma.open(path, "rb")),
-    "lzma": lambda path: cast("BinaryIO", lzma.open(path, "rb")),
+def _plain(path: Path) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(path))
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    "": _plain,
+    "gz": gzip.GzipFile,
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "lzma": lzma.LZMAFile,
 }
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, cast
 
 from django.apps import apps
@@ -18,15 +18,13 @@ from django.db.models import IntegerField, ManyToManyField, Model
 
 from backups.package.fixtures import FixtureObject
 from backups.records.comparison import Scratch
+from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Pointer, Row, Unresolved
 from backups.records.foreign_values import (
     REFUSED,
-    Normaliser,
-    Precision,
     content_type_places,
     default_of,
     lacks_time_zone,
     natural_key_normaliser,
-    normaliser,
 )
 from backups.records.identity import Part, Rule, natural_key_parts
 from backups.records.record import Key, Record
@@ -41,14 +39,7 @@ from backups.records.table import GenericReference, Reference, Table
 from backups.records.values import dumps, loads
 from backups.reporting import Finding, Severity
 
-CACHED_ROWS = 20_000
-"""Rows that others refer to are held in memory up to this number."""
-
-_BY_KEY, _BY_NATURAL_KEY, _BY_PLACE = "pk", "key", "row"
 _INTEGER = re.compile("-?[0-9]{1,18}")
-
-Pointer = list[Any]
-"""How a fixture names a row: ["pk", value of the column], ["key", natural key], or ["row", place in the file]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,114 +58,6 @@ class Policy:
     outside: Callable[[type[Model], Any, bool], Key | None] | None = None
 
 
-@dataclass(slots=True)
-class Row:
-    """One object of the fixture. References among ``fields`` are pointers or None."""
-
-    store: _Rows
-    ordinal: int
-    pk: Any
-    has_own_key: bool
-    fields: dict[str, Any]
-    json_null: list[str]
-    place: str
-
-
-class _Unresolved(Exception):
-    """An identity that leads over a row which is not in the file."""
-
-
-class _Rows:
-    """The objects of one model."""
-
-    def __init__(self, scratch: Scratch, table: Table) -> None:
-        self.table = table
-        self.sql = scratch.connection
-        self.name = scratch.new_name("fixture")
-        self.sql.execute(
-            f"CREATE TABLE {self.name} (ordinal INTEGER PRIMARY KEY, pk, own INTEGER, fields BLOB, json_null BLOB,"
-            " place TEXT, skipped INTEGER DEFAULT 0)"
-        )
-        self.by_name = {reference.name: reference for reference in table.references}
-        self.normalise: dict[str, Normaliser] = {one.name: normaliser(one) for one in table.columns}
-        self.normalise_key = normaliser(table.key_fields[0]) if len(table.key_fields) == 1 else None
-        self.natural_keys: dict[str, Callable[[Any, bool], Key]] = {}
-        self.many_to_many = {one.name: one for one in table.model._meta.local_many_to_many}
-        self.precision = {one.name: Precision() for one in table.columns if Precision.concerns(one)}
-        self.count = 0
-        self._indexes: dict[str, str] = {}
-        self._cache: dict[int, Row] = {}
-
-    def add(self, pk: Any, own: bool, fields: dict[str, Any], json_null: list[str], place: str) -> int:
-        self.count += 1
-        values = (self.count, _cell(pk), own, dumps(fields), dumps(json_null), place)
-        self.sql.execute(f"INSERT INTO {self.name} VALUES (?, ?, ?, ?, ?, ?, 0)", values)
-        return self.count
-
-    def rows(self, where: str = "skipped = 0", order: str = "pk") -> Iterator[Row]:
-        for line in self.sql.execute(
-            f"SELECT ordinal, pk, own, fields, json_null, place FROM {self.name} WHERE {where} ORDER BY {order}"
-        ):
-            yield self._row(line)
-
-    def at(self, ordinal: int) -> Row | None:
-        if ordinal not in self._cache:
-            line = self.sql.execute(
-                f"SELECT ordinal, pk, own, fields, json_null, place FROM {self.name} WHERE ordinal = ? AND skipped = 0",
-                (ordinal,),
-            ).fetchone()
-            if line is None:
-                return None
-            if len(self._cache) >= CACHED_ROWS:
-                self._cache.clear()
-            self._cache[ordinal] = self._row(line)
-        return self._cache[ordinal]
-
-    def with_key(self, pk: Any) -> Row | None:
-        """Return the row that has this primary key in the file; keys that were made up since do not count."""
-        if "pk" not in self._indexes:
-            self.sql.execute(f"CREATE INDEX {self.name}_pk ON {self.name} (pk)")
-            self._indexes["pk"] = ""
-        found = self.sql.execute(f"SELECT ordinal FROM {self.name} WHERE pk = ? AND own", (_cell(pk),)).fetchone()
-        return self.at(found[0]) if found else None
-
-    def with_value(self, kind: str, value: Any, value_of: Callable[[Row], Any]) -> list[Row]:
-        """Return the rows, two at most, that have this value; ``value_of`` says which each has, once."""
-        if kind not in self._indexes:
-            name = self._indexes[kind] = f"{self.name}_{len(self._indexes)}"
-            self.sql.execute(f"CREATE TABLE {name} (value BLOB, ordinal INTEGER)")
-            for row in self.rows(order="ordinal"):
-                try:
-                    found = value_of(row)
-                except _Unresolved:
-                    continue
-                self.sql.execute(f"INSERT INTO {name} VALUES (?, ?)", (dumps(found), row.ordinal))
-            self.sql.execute(f"CREATE INDEX {name}_value ON {name} (value)")
-        name = self._indexes[kind]
-        found = self.sql.execute(f"SELECT ordinal FROM {name} WHERE value = ? LIMIT 2", (dumps(value),)).fetchall()
-        return [row for (ordinal,) in found if (row := self.at(ordinal))]
-
-    def set_key(self, ordinal: int, pk: Any, *, own: bool) -> None:
-        self.sql.execute(f"UPDATE {self.name} SET pk = ?, own = ? WHERE ordinal = ?", (_cell(pk), own, ordinal))
-        self._cache.pop(ordinal, None)
-
-    def skip(self, ordinal: int) -> None:
-        self.sql.execute(f"UPDATE {self.name} SET skipped = 1 WHERE ordinal = ?", (ordinal,))
-        self._cache.pop(ordinal, None)
-
-    @property
-    def kept(self) -> int:
-        return int(self.sql.execute(f"SELECT COUNT(*) FROM {self.name} WHERE skipped = 0").fetchone()[0])
-
-    @cached_property
-    def has_made_up_keys(self) -> bool:
-        return self.sql.execute(f"SELECT 1 FROM {self.name} WHERE NOT own LIMIT 1").fetchone() is not None
-
-    def _row(self, line: tuple[Any, ...]) -> Row:
-        ordinal, pk, own, fields, json_null, place = line
-        return Row(self, ordinal, _from_cell(pk), bool(own), loads(fields), loads(json_null), place)
-
-
 class FixtureRecords:
     """Takes the objects of a fixture in, and gives the records of each model.
 
@@ -191,7 +74,7 @@ class FixtureRecords:
         self._scratch = Scratch()
         self._scratch.connection.execute("BEGIN")
         self._known: set[type[Model]] = set(self.covered)
-        self._rows: dict[type[Model], _Rows] = {}
+        self._rows: dict[type[Model], ObjectRows] = {}
         self._models: dict[str, type[Model] | None] = {}
         self._counted: dict[tuple[str, str, str], _Counted] = {}
 
@@ -234,12 +117,12 @@ class FixtureRecords:
                 self._models[label] = cast("type[Model]", found._meta.concrete_model)
         return self._models[label]
 
-    def _store(self, model: type[Model]) -> _Rows:
+    def _store(self, model: type[Model]) -> ObjectRows:
         if model not in self._rows:
-            self._rows[model] = _Rows(self._scratch, Table(model))
+            self._rows[model] = ObjectRows(self._scratch, Table(model))
         return self._rows[model]
 
-    def _add(self, rows: _Rows, given: FixtureObject) -> None:
+    def _add(self, rows: ObjectRows, given: FixtureObject) -> None:
         table = rows.table
         values, many = self._split(rows, given)
         fields: dict[str, Any] = {}
@@ -272,7 +155,7 @@ class FixtureRecords:
             self._add_many(rows, relation, ordinal, targets, given)
 
     def _split(
-        self, rows: _Rows, given: FixtureObject
+        self, rows: ObjectRows, given: FixtureObject
     ) -> tuple[dict[str, Any], list[tuple[ManyToManyField[Any, Any], Any]]]:
         """Divide an object's fields into those of its row, by their present names, and its many-to-many relations."""
         columns = {column.name for column in rows.table.columns} | {rows.table.key_name}
@@ -305,15 +188,15 @@ class FixtureRecords:
         new = self.policy.mapping.get(f"{app_label}.{model}")
         return tuple(new.split(".")) if new else (app_label, model)  # type: ignore[return-value]
 
-    def _given_key(self, rows: _Rows, given: FixtureObject) -> Any:
+    def _given_key(self, rows: ObjectRows, given: FixtureObject) -> Any:
         if rows.normalise_key is None:
             return None
         value = given.pk
         if isinstance(value, list):
-            raise ValueError("the primary key is a list")
+            raise TypeError("the primary key is a list")
         return rows.normalise_key(value, given.text)
 
-    def _value(self, rows: _Rows, column: AnyField, value: Any, given: FixtureObject, json_null: list[str]) -> Any:
+    def _value(self, rows: ObjectRows, column: AnyField, value: Any, given: FixtureObject, json_null: list[str]) -> Any:
         if column.remote_field is not None:
             return self._pointer(rows, rows.by_name[column.name], value, text=given.text)
         if value is None:
@@ -341,12 +224,12 @@ class FixtureRecords:
                 )
         return rows.normalise[column.name](value, given.text)
 
-    def _pointer(self, rows: _Rows, reference: Reference, value: Any, *, text: bool) -> Pointer | None:
+    def _pointer(self, rows: ObjectRows, reference: Reference, value: Any, *, text: bool) -> Pointer | None:
         """Read a reference: a natural key is a list, anything else a primary key."""
         if value is None:
             return None
         if not isinstance(value, list):
-            return [_BY_KEY, rows.normalise[reference.name](value, text)]
+            return [BY_KEY, rows.normalise[reference.name](value, text)]
         parts = natural_key_parts(reference.to)
         if parts is None:
             raise ValueError(f"{reference.to._meta.label_lower} has no natural key")
@@ -355,7 +238,7 @@ class FixtureRecords:
         key = rows.natural_keys[reference.name](value, text)
         for app_label, model in content_type_places(reference.to, parts):
             key[app_label], key[model] = self._renamed(key[app_label], key[model])
-        return [_BY_NATURAL_KEY, key]
+        return [BY_NATURAL_KEY, key]
 
     def _absent(self, table: Table, column: AnyField) -> Any:
         """Give a field that the object does not have its default."""
@@ -378,10 +261,10 @@ class FixtureRecords:
                 column.name,
                 "the file does not have this field, which has no default that is always the same",
             )
-        return [_BY_KEY, value] if column.remote_field is not None and value is not None else value
+        return [BY_KEY, value] if column.remote_field is not None and value is not None else value
 
     def _add_many(
-        self, rows: _Rows, relation: ManyToManyField[Any, Any], ordinal: int, targets: Any, given: FixtureObject
+        self, rows: ObjectRows, relation: ManyToManyField[Any, Any], ordinal: int, targets: Any, given: FixtureObject
     ) -> None:
         """Make the rows of an automatic many-to-many table, in the order of the list."""
         model = cast("Any", relation.remote_field).through
@@ -396,7 +279,7 @@ class FixtureRecords:
                 raise TypeError("not a list")
             for value in targets:
                 pointer = self._pointer(through, through.by_name[other], value, text=given.text)
-                through.add(None, False, {own: [_BY_PLACE, ordinal], other: pointer}, [], given.place)
+                through.add(None, False, {own: [BY_PLACE, ordinal], other: pointer}, [], given.place)
         except REFUSED as error:
             self._refuse_value(rows.table, given, relation.name, targets, error)
 
@@ -433,27 +316,22 @@ class FixtureRecords:
             visit(model)
         return list(ordered)
 
-    def _complete_keys(self, rows: _Rows) -> None:
+    def _complete_keys(self, rows: ObjectRows) -> None:
         """Make up the keys that a database would make up, derive those that follow from others, refuse the rest."""
         table = rows.table
-        missing = int(rows.sql.execute(f"SELECT COUNT(*) FROM {rows.name} WHERE pk IS NULL").fetchone()[0])
+        missing = rows.without_key
         if not missing:
             return
         if table.key_reference is not None or len(table.key_fields) > 1:
             self._derive_keys(rows)
         elif table.has_automatic_key and table.identity.rule is not Rule.PRIMARY_KEY:
-            largest = rows.sql.execute(f"SELECT COALESCE(MAX(pk), 0) FROM {rows.name}").fetchone()[0]
-            rows.sql.execute(
-                f"UPDATE {rows.name} SET pk = ? + n FROM (SELECT ordinal AS o, ROW_NUMBER() OVER (ORDER BY ordinal)"
-                f" AS n FROM {rows.name} WHERE pk IS NULL) WHERE ordinal = o",
-                (max(largest, 0),),
-            )
+            rows.make_up_keys(max(rows.largest_key, 0) + 1)
             if not table.model._meta.auto_created:  # no fixture has the keys of automatic tables
                 self._key_finding(
                     table, missing, Severity.INFO, "rows come without their primary keys; they are known by identity"
                 )
         else:
-            rows.sql.execute(f"UPDATE {rows.name} SET skipped = 1 WHERE pk IS NULL")
+            rows.skip_without_key()
             self._key_finding(
                 table,
                 missing,
@@ -461,7 +339,7 @@ class FixtureRecords:
                 "rows come without their primary keys, and nothing else gives these back",
             )
 
-    def _derive_keys(self, rows: _Rows) -> None:
+    def _derive_keys(self, rows: ObjectRows) -> None:
         table = rows.table
         lost = 0
         for row in rows.rows("pk IS NULL", "ordinal"):
@@ -471,7 +349,7 @@ class FixtureRecords:
                 for reference in filter(None, table.key_follows):
                     target = self._find(row, reference)
                     own = own and (target is None or target.has_own_key)
-            except _Unresolved:
+            except Unresolved:
                 values = [None]
             if None in values:
                 lost += 1
@@ -518,7 +396,7 @@ class FixtureRecords:
         for rows in self._rows.values():
             for row in rows.rows(order="ordinal"):
                 _, problems = self._record(row)
-                if any(one.code == _BY_KEY_ONLY for one in problems):
+                if any(one.code == BY_KEY_ONLY for one in problems):
                     rows.skip(row.ordinal)
                     skipped = True
                     self.findings += problems
@@ -537,7 +415,7 @@ class FixtureRecords:
         if table.stores_key:
             try:
                 record.key = self._key(row, table.identity.parts)
-            except _Unresolved:
+            except Unresolved:
                 problems.append(self._problem(row, "", None, "its own natural key leads out of the file"))
         return record, problems
 
@@ -549,20 +427,20 @@ class FixtureRecords:
             try:
                 raw = self._raw(target, target_field(reference.field).name)
                 key = self._key_referred(target, reference)
-            except _Unresolved:
+            except Unresolved:
                 record.fields[name] = None
                 problems.append(self._problem(row, name, value, "what it refers to leads out of the file"))
                 return
             self._hold(record, reference, raw, key)
-        elif kind == _BY_NATURAL_KEY and reference.to not in self._rows and self._is_enough(reference):
+        elif kind == BY_NATURAL_KEY and reference.to not in self._rows and self._is_enough(reference):
             record.fields[name] = value
             # Without the key at the source, the identity is what the row is found by.
             record.refs[name] = None if reference.keys_of else value[0]
-        elif kind == _BY_KEY and self._may_be_bare(row, reference):
+        elif kind == BY_KEY and self._may_be_bare(row, reference):
             record.fields[name] = value
-        elif kind == _BY_KEY and (key := self._outside(reference, value)) is not None:
-            self._hold(record, reference, value, key)
-            problems.append(self._taken(row, name, value, key))
+        elif kind == BY_KEY and (outside := self._outside(reference, value)) is not None:
+            self._hold(record, reference, value, outside)
+            problems.append(self._taken(row, name, value, outside))
         else:
             record.fields[name] = None if self.policy.null and reference.field.null else value
             problems.append(self._unresolved(row, reference.field, name, value, kind))
@@ -600,7 +478,7 @@ class FixtureRecords:
             return
         try:
             app_label, name = (self._follow(row, (generic.content_type, part)) for part in ("app_label", "model"))
-        except _Unresolved:
+        except Unresolved:
             return  # the content type is not known, and that is told
         model = self._model(f"{app_label}.{name}")
         if model is None:
@@ -614,10 +492,8 @@ class FixtureRecords:
         if model in self._rows:
             target = self._rows[model].with_key(int(value))
             if target is not None:
-                try:
+                with suppress(Unresolved):
                     key = self._key(target, table.identity.parts)
-                except _Unresolved:
-                    key = None
             elif not self._rows[model].has_made_up_keys:
                 return  # it dangles, and the file shows it
         elif self.policy.outside is not None:
@@ -628,7 +504,7 @@ class FixtureRecords:
             record.keys[generic.object_id] = [table.label, *key]
             return
         content_type = get_field(row.store.table.model, generic.content_type)
-        problems.append(self._unresolved(row, content_type, generic.object_id, value, _BY_KEY))
+        problems.append(self._unresolved(row, content_type, generic.object_id, value, BY_KEY))
         if self.policy.null and content_type.null:
             record.fields[generic.content_type] = None
             record.refs.pop(generic.content_type, None)
@@ -642,9 +518,9 @@ class FixtureRecords:
             return None
         rows = self._rows[reference.to]
         kind, value = pointer
-        if kind == _BY_PLACE:
+        if kind == BY_PLACE:
             return rows.at(value)
-        if kind == _BY_KEY:
+        if kind == BY_KEY:
             target = target_field(reference.field)
             if target.name == rows.table.key_name:
                 return rows.with_key(value)
@@ -661,15 +537,15 @@ class FixtureRecords:
         """Return what a row's column holds."""
         reference = row.store.by_name.get(name)
         if reference is None:
-            return row.fields[name] if name in row.fields else row.pk
+            return row.fields.get(name, row.pk)
         pointer = row.fields[name]
         if pointer is None:
             return None
-        if pointer[0] == _BY_KEY:
+        if pointer[0] == BY_KEY:
             return pointer[1]
         target = self._find(row, reference)
         if target is None:
-            raise _Unresolved
+            raise Unresolved
         return self._raw(target, target_field(reference.field).name)
 
     def _key_referred(self, target: Row, reference: Reference) -> Key:
@@ -677,7 +553,7 @@ class FixtureRecords:
         return self._key(target, parts)
 
     def _key(self, row: Row, parts: Iterable[Part]) -> Key:
-        """Put an identity together. Raises ``_Unresolved`` where it leads out of the file."""
+        """Put an identity together. Raises ``Unresolved`` where it leads out of the file."""
         key: Key = []
         for part in parts:
             if part.called is None:
@@ -695,7 +571,7 @@ class FixtureRecords:
             reference = row.store.by_name.get(name)
             target = self._find(row, reference) if reference else None
             if target is None:
-                raise _Unresolved
+                raise Unresolved
             row = target
         return row
 
@@ -713,16 +589,16 @@ class FixtureRecords:
         pointer = row.fields[name]
         if pointer is None:
             return None
-        if pointer[0] == _BY_NATURAL_KEY:
+        if pointer[0] == BY_NATURAL_KEY:
             paths = [part.path for part in natural_key_parts(reference.to) or () if not part.called]
             if tuple(rest) in paths:
                 return pointer[1][paths.index(tuple(rest))]
         target = self._find(row, reference)
         if target is not None:
             return self._follow(target, tuple(rest))
-        if pointer[0] == _BY_KEY and tuple(rest) in (("pk",), (target_field(reference.field).name,)):
+        if pointer[0] == BY_KEY and tuple(rest) in (("pk",), (target_field(reference.field).name,)):
             return pointer[1]
-        raise _Unresolved
+        raise Unresolved
 
     def _instance(self, row: Row, depth: int = 0) -> Model:
         """Build the object that a hand-written ``natural_key()`` is asked of, with the objects that it refers to."""
@@ -744,7 +620,7 @@ class FixtureRecords:
     # Findings
 
     def _unresolved(self, row: Row, column: AnyField, name: str, value: Any, kind: str) -> Finding:
-        if kind == _BY_NATURAL_KEY:
+        if kind == BY_NATURAL_KEY:
             what = "refers to a row that the file does not have, or has twice"
         else:
             what = (
@@ -766,11 +642,11 @@ class FixtureRecords:
         table = row.store.table
         try:
             identity = self._key(row, table.identity.parts)
-        except _Unresolved:
+        except Unresolved:
             identity = [row.pk]
         return Finding(
             severity=severity,
-            code=_BY_KEY_ONLY,
+            code=BY_KEY_ONLY,
             model=table.label,
             identity=identity,
             field=name,
@@ -829,17 +705,9 @@ class _Counted:
         )
 
 
-_BY_KEY_ONLY = "reference_by_key_only"
+BY_KEY_ONLY = "reference_by_key_only"
 
 
 def _is_generated(model: type[Model], name: str) -> bool:
     """Whether a field follows from others, so that nothing is lost with its value."""
     return any(one.name == name and one.generated for one in model._meta.local_concrete_fields)
-
-
-def _cell(pk: Any) -> Any:
-    return pk if pk is None or isinstance(pk, int | float | str) else dumps(pk)
-
-
-def _from_cell(cell: Any) -> Any:
-    return loads(cell) if isinstance(cell, bytes) else cell

@@ -7,9 +7,7 @@ import gzip
 import io
 import json
 import lzma
-import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 
 from documents.models import Document
-from tests.backups.conftest import nothing_changes
 from tests.systems import System
 from workflows.models import DocumentWorkflow
 
