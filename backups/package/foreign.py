@@ -123,8 +123,7 @@ def _members(
                 raise PackageDamaged(f"{DATABASE_MEMBER} is there twice")
             else:
                 has_fixture = True
-                buffered = cast("BinaryIO", content)
-                yield from _fixture_member(buffered, decoder)
+                yield from _fixture_member(io.BufferedReader(_Forward(content)), decoder)
     while stream.read(_BEGINNING):
         pass  # a compressed file's checksum is at its end
     if not has_fixture:
@@ -133,13 +132,28 @@ def _members(
         )
 
 
-def _fixture_member(content: BinaryIO, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
-    beginning = cast("Any", content).peek(_BEGINNING)
-    form = detect_format(beginning)
+class _Forward(io.RawIOBase):
+    """A member of a tar archive that is read as a stream, which cannot even be asked whether it can go back."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        super().__init__()
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._content.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _fixture_member(content: io.BufferedReader, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
+    form = detect_format(content.peek(_BEGINNING))
     if form is None:
         raise PackageDamaged(f"{DATABASE_MEMBER} is not a fixture", hint=_HINT)
     try:
-        yield from read_objects(content, form, decoder)
+        yield from read_objects(cast("BinaryIO", content), form, decoder)
     except PackageDamaged as error:
         raise PackageDamaged(f"{DATABASE_MEMBER}: {error}", hint=error.hint) from error
 

@@ -442,7 +442,7 @@ class FixtureRecords:
             self._hold(record, reference, value, outside)
             problems.append(self._taken(row, name, value, outside))
         else:
-            record.fields[name] = None if self.policy.null and reference.field.null else value
+            record.fields[name] = None  # as asked for, or beside a finding that keeps it out of any database
             problems.append(self._unresolved(row, reference.field, name, value, kind))
 
     def _hold(self, record: Record, reference: Reference, raw: Any, key: Key) -> None:
@@ -505,9 +505,8 @@ class FixtureRecords:
             return
         content_type = get_field(row.store.table.model, generic.content_type)
         problems.append(self._unresolved(row, content_type, generic.object_id, value, BY_KEY))
-        if self.policy.null and content_type.null:
-            record.fields[generic.content_type] = None
-            record.refs.pop(generic.content_type, None)
+        record.fields[generic.content_type] = None
+        record.refs.pop(generic.content_type, None)
 
     # Following references inside the file
 
