@@ -42,6 +42,10 @@ from backups.reporting import Finding, Severity
 _INTEGER = re.compile("-?[0-9]{1,18}")
 
 
+BY_KEY_ONLY = "reference_by_key_only"
+_SKIPPED = "; row skipped"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What becomes of what a fixture says.
@@ -396,7 +400,7 @@ class FixtureRecords:
         for rows in self._rows.values():
             for row in rows.rows(order="ordinal"):
                 _, problems = self._record(row)
-                if any(one.code == BY_KEY_ONLY for one in problems):
+                if any(one.message.endswith(_SKIPPED) for one in problems):
                     rows.skip(row.ordinal)
                     skipped = True
                     self.findings += problems
@@ -432,14 +436,15 @@ class FixtureRecords:
                 problems.append(self._problem(row, name, value, "what it refers to leads out of the file"))
                 return
             self._hold(record, reference, raw, key)
-        elif kind == BY_NATURAL_KEY and reference.to not in self._rows and self._is_enough(reference):
+        elif kind == BY_NATURAL_KEY and self._is_enough(reference) and not self._candidates(row, reference):
             record.fields[name] = value
             # Without the key at the source, the identity is what the row is found by.
             record.refs[name] = None if reference.keys_of else value[0]
         elif kind == BY_KEY and self._may_be_bare(row, reference):
             record.fields[name] = value
         elif kind == BY_KEY and (outside := self._outside(reference, value)) is not None:
-            self._hold(record, reference, value, outside)
+            # With its own key it could be taken for a row of the file; the identity is what it is found by.
+            self._hold(record, reference, None if reference.natural else value, outside)
             problems.append(self._taken(row, name, value, outside))
         else:
             record.fields[name] = None  # as asked for, or beside a finding that keeps it out of any database
@@ -468,7 +473,9 @@ class FixtureRecords:
         return not reference.parts and not Table(to).has_automatic_key
 
     def _outside(self, reference: Reference, value: Any) -> Key | None:
-        if self.policy.outside is None or reference.keys_of is not reference.to or reference.to in self._rows:
+        if self.policy.outside is None or reference.keys_of is not reference.to:
+            return None
+        if reference.to in self._rows and not reference.natural:
             return None
         return self.policy.outside(reference.to, value, reference.natural)
 
@@ -512,25 +519,30 @@ class FixtureRecords:
 
     def _find(self, row: Row, reference: Reference) -> Row | None:
         """Return the row of the file that a reference means, or None."""
+        found = self._candidates(row, reference)
+        return found[0] if len(found) == 1 else None
+
+    def _candidates(self, row: Row, reference: Reference) -> list[Row]:
+        """Return the rows of the file, two at most, that a reference may mean."""
         pointer = row.fields[reference.name]
         if pointer is None or reference.to not in self._rows:
-            return None
+            return []
         rows = self._rows[reference.to]
         kind, value = pointer
         if kind == BY_PLACE:
-            return rows.at(value)
+            found = rows.at(value)
+            return [found] if found else []
         if kind == BY_KEY:
             target = target_field(reference.field)
             if target.name == rows.table.key_name:
-                return rows.with_key(value)
-            found = rows.with_value(target.name, value, lambda one: self._raw(one, target.name))
-        else:
-            parts = natural_key_parts(reference.to) or ()
-            called = any(part.called for part in parts)
-            # XML has text for each part of a key, and only the model's own method knows what these are.
-            as_text = (lambda key: list(map(str, key))) if called else list
-            found = rows.with_value("natural key", as_text(value), lambda one: as_text(self._key(one, parts)))
-        return found[0] if len(found) == 1 else None
+                found = rows.with_key(value)
+                return [found] if found else []
+            return rows.with_value(target.name, value, lambda one: self._raw(one, target.name))
+        parts = natural_key_parts(reference.to) or ()
+        called = any(part.called for part in parts)
+        # XML has text for each part of a key, and only the model's own method knows what these are.
+        as_text = (lambda key: list(map(str, key))) if called else list
+        return rows.with_value("natural key", as_text(value), lambda one: as_text(self._key(one, parts)))
 
     def _raw(self, row: Row, name: str) -> Any:
         """Return what a row's column holds."""
@@ -620,23 +632,28 @@ class FixtureRecords:
 
     def _unresolved(self, row: Row, column: AnyField, name: str, value: Any, kind: str) -> Finding:
         if kind == BY_NATURAL_KEY:
-            what = "refers to a row that the file does not have, or has twice"
+            code, what = "reference_missing", "refers by natural key to a row that the file does not have, or has twice"
         else:
-            what = (
-                "refers by primary key to a row that is not in the file; in another database the key is another row's"
-            )
+            code, what = BY_KEY_ONLY, "refers by primary key, which is another row's elsewhere, to none in the file"
         if self.policy.null and column.null:
-            return self._problem(row, name, value, f"{what}; set to null", severity=Severity.WARNING)
+            return self._problem(row, name, value, f"{what}; set to null", code=code, severity=Severity.WARNING)
         if self.policy.skip:
-            return self._problem(row, name, value, f"{what}; row skipped", severity=Severity.WARNING)
-        return self._problem(row, name, value, what)
+            return self._problem(row, name, value, f"{what}{_SKIPPED}", code=code, severity=Severity.WARNING)
+        return self._problem(row, name, value, what, code=code)
 
     def _taken(self, row: Row, name: str, value: Any, key: Key) -> Finding:
         message = f"refers by primary key {value!r} to a row that is not in the file, taken for that of the database"
         return self._problem(row, name, key, message, severity=Severity.WARNING)
 
     def _problem(
-        self, row: Row, name: str, value: Any, message: str, *, severity: Severity = Severity.ERROR
+        self,
+        row: Row,
+        name: str,
+        value: Any,
+        message: str,
+        *,
+        code: str = BY_KEY_ONLY,
+        severity: Severity = Severity.ERROR,
     ) -> Finding:
         table = row.store.table
         try:
@@ -645,7 +662,7 @@ class FixtureRecords:
             identity = [row.pk]
         return Finding(
             severity=severity,
-            code=BY_KEY_ONLY,
+            code=code,
             model=table.label,
             identity=identity,
             field=name,
@@ -702,9 +719,6 @@ class _Counted:
             found=self.rows,
             message=f"{self.message} ({rows})",
         )
-
-
-BY_KEY_ONLY = "reference_by_key_only"
 
 
 def _is_generated(model: type[Model], name: str) -> bool:

@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db.models import Model
 
 from backups import conf, databases
+from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
 from backups.package.reader import PackageReader
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
 from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
@@ -96,6 +97,8 @@ class Plan:
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
         self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
         self._outside: dict[type[Model], Comparison] = {}
+        # A fixture may refer by natural key to a row of one of its models that it does not hold.
+        self._is_converted = package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
         for entry in package.manifest.models:
             table = Table(apps.get_model(entry.label))
             self.tables[entry.label] = TablePlan(table, entry.rows, self.database.count(table.name))
@@ -153,7 +156,7 @@ class Plan:
             if reference.keys_of is None and record.fields[reference.name] is not None:
                 held[reference.name] = record.refs.get(reference.name, record.fields[reference.name])
         for target in _targets(table, record):
-            if target.label in self.tables:
+            if target.label in self.tables and target.value is not None:
                 found = self.target_key(target.label, target.value)
             else:
                 found = self._outside_key(target.label, target.value, target.key)
@@ -222,7 +225,7 @@ class Plan:
             outside = {reference.to._meta.label_lower for reference in plan.table.references} - self.tables.keys()
             free = any(not has_constraint(reference.field) for reference in plan.table.references)
             # Generic references may lead anywhere.
-            if plan.package_rows and (outside or free or plan.table.generics):
+            if plan.package_rows and (outside or free or plan.table.generics or self._is_converted):
                 skipped[label] = self._apply_policy(plan, self._leads_nowhere)
         # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
         while gone := {label: keys for label, keys in skipped.items() if keys}:
@@ -271,7 +274,9 @@ class Plan:
             return plan.comparison is not None and plan.comparison.will_be_used(
                 target.value, extras_stay=plan.extras_stay
             )
-        return plan is None and self._outside_key(target.label, target.value, target.key) is None
+        if plan is not None and target.value is not None:
+            return False
+        return self._outside_key(target.label, target.value, target.key) is None
 
     def _compared(self, label: str) -> Comparison:
         """Return the comparison of a table; one whose target is empty gets it when single rows have to be marked."""
@@ -305,7 +310,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What one reference of a record means: the primary key at the source, and the identity where there is one."""
+    """What one reference of a record means: the primary key at the source, and the identity where there is one.
+
+    ``value`` is None where only the identity is known.
+    """
 
     field: str
     label: str

@@ -209,7 +209,14 @@ def test_a_natural_reference_to_a_row_outside_the_file_is_looked_up(lite: System
     validated = lite.run("validate_restore", str(fixture), "--allow-extra")
     assert validated.code == 0, validated.out
 
-    unknown = write(tmp_path / "g", TYPE, document("NEW-2", 6, ["nobody"]))
+    # The file may hold some of the users and not this one.
+    fixture = write(tmp_path / "h", user("adam", someone.pk), TYPE, document("NEW-3", 5, [someone.username]))
+    restored = lite.run("restore_backup", str(fixture), "--no-input")
+    assert restored.code == 0, restored.out + restored.err
+    assert Document.objects.get(number="NEW-3").author == someone
+    assert lite.run("validate_restore", str(fixture), "--allow-extra").code == 0
+
+    unknown = write(tmp_path / "g", user("adam", 5), TYPE, document("NEW-2", 6, ["nobody"]))
     with nothing_changes(lite):
         refused = lite.run("restore_backup", str(unknown), "--json", "--no-input")
     assert refused.code == 3
