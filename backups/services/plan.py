@@ -239,9 +239,9 @@ class Plan:
         """Treat the references of one table that are missing; return the primary keys of the rows that are skipped."""
         table = plan.table
         skipped: set[Any] = set()
-        before = {pair.pk for pair in plan.comparison.pairs(SKIPPED)} if plan.comparison else set()
+        before = {_hashable(pair.pk) for pair in plan.comparison.pairs(SKIPPED)} if plan.comparison else set()
         for ordinal, record in enumerate(self.records(table.label)):
-            if record.pk in before:
+            if _hashable(record.pk) in before:
                 continue
             for target in (*_targets(table, record), *_dangling(table, record)):
                 if is_missing(target):
@@ -249,7 +249,7 @@ class Plan:
                     self.findings.append(_reference_missing(table, record, target, policy))
                     if policy is OnMissing.SKIP:
                         self._compared(table.label).skip(ordinal)
-                        skipped.add(record.pk)
+                        skipped.add(_hashable(record.pk))
                     elif policy is OnMissing.NULL:
                         self._compared(table.label).set_null(ordinal, target.field)
         return skipped
@@ -371,6 +371,10 @@ def _has_dangled(reference: Reference, record: Record) -> bool:
 
 def _label_followed(reference: Reference | None) -> str:
     return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
+
+
+def _hashable(pk: Any) -> Any:
+    return tuple(pk) if isinstance(pk, list) else pk
 
 
 def _is_gone(gone: dict[str, set[Any]], target: _Target) -> bool:
