@@ -1,31 +1,16 @@
-"""The objects of a fixture turned into records: identities, references, and the keys that a fixture does not have.
-
-The objects wait in a private SQLite database, so that a reference finds its row wherever in the file it is, by primary
-key or by natural key, and memory stays bounded.
-"""
+"""The objects of a fixture turned into records: identities, references, and the keys that a fixture does not have."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, cast
 
-from django.apps import apps
-from django.contrib.contenttypes.models import ContentType
-from django.db.models import IntegerField, ManyToManyField, Model
+from django.db.models import IntegerField, Model
 
-from backups.package.fixtures import FixtureObject
-from backups.records.comparison import Scratch
-from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Pointer, Row, Unresolved
-from backups.records.foreign_values import (
-    REFUSED,
-    content_type_places,
-    default_of,
-    lacks_time_zone,
-    natural_key_normaliser,
-)
+from backups.records.foreign_objects import FixtureObjects
+from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Row, Unresolved
 from backups.records.identity import Part, Rule, natural_key_parts
 from backups.records.record import Key, Record
 from backups.records.relations import (
@@ -46,277 +31,45 @@ BY_KEY_ONLY = "reference_by_key_only"
 _SKIPPED = "; row skipped"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What becomes of what a fixture says.
-
-    ``mapping`` renames models (``app.model``) and fields (``app.model.field``); a name that becomes empty is left
-    out. A reference by primary key to a row that is not in the file may mean any row: it is an error, or with
-    ``null`` becomes null where it may be, or ``skip`` leaves its row out. ``outside``, where it is given, returns what
-    such a reference means: the identity of a row, which is a natural key where the reference is natural.
-    """
-
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    null: bool = False
-    skip: bool = False
-    outside: Callable[[type[Model], Any, bool], Key | None] | None = None
-
-
 class FixtureRecords:
-    """Takes the objects of a fixture in, and gives the records of each model.
+    """Gives the records of each model of a fixture, once all its objects are there.
 
-    ``findings`` say what could not be carried over. What is not covered is counted in ``excluded`` and ``unknown``.
+    What stands in the way of a reference is added to the objects' ``findings``.
     """
 
-    def __init__(self, covered: Iterable[type[Model]], policy: Policy) -> None:
-        self.covered = list(covered)
-        self.policy = policy
-        self.findings: list[Finding] = []
-        self.excluded: dict[str, int] = {}
-        self.unknown: dict[str, int] = {}
-        self.dropped: dict[str, int] = {}
-        self._scratch = Scratch()
-        self._scratch.connection.execute("BEGIN")
-        self._known: set[type[Model]] = set(self.covered)
-        self._rows: dict[type[Model], ObjectRows] = {}
-        self._models: dict[str, type[Model] | None] = {}
-        self._counted: dict[tuple[str, str, str], _Counted] = {}
-
-    def close(self) -> None:
-        self._scratch.close()
-
-    @property
-    def models(self) -> list[type[Model]]:
-        """The models that the fixture holds, parents before those that refer to them."""
-        return [model for model in self.covered if model in self._rows]
+    def __init__(self, objects: FixtureObjects) -> None:
+        self._objects = objects
+        self._policy = objects.policy
 
     def rows_of(self, model: type[Model]) -> int:
-        return self._rows[model].kept
-
-    # Taking objects in
-
-    def add(self, given: FixtureObject) -> None:
-        """Take one object in."""
-        label = self.policy.mapping.get(given.model, given.model)
-        if not label:
-            self.dropped[given.model] = self.dropped.get(given.model, 0) + 1
-            return
-        model = self._model(label)
-        if model is None:
-            self.unknown[label] = self.unknown.get(label, 0) + 1
-            return
-        if model not in self._known:
-            label = model._meta.label_lower
-            self.excluded[label] = self.excluded.get(label, 0) + 1
-            return
-        self._add(self._store(model), given)
-
-    def _model(self, label: str) -> type[Model] | None:
-        if label not in self._models:
-            try:
-                found = apps.get_model(label)
-            except (LookupError, ValueError):
-                self._models[label] = None
-            else:
-                self._models[label] = cast("type[Model]", found._meta.concrete_model)
-        return self._models[label]
-
-    def _store(self, model: type[Model]) -> ObjectRows:
-        if model not in self._rows:
-            self._rows[model] = ObjectRows(self._scratch, Table(model))
-        return self._rows[model]
-
-    def _add(self, rows: ObjectRows, given: FixtureObject) -> None:
-        table = rows.table
-        values, many = self._split(rows, given)
-        fields: dict[str, Any] = {}
-        json_null: list[str] = []
-        pk = None
-        name = table.key_name
-        try:
-            if given.has_pk:
-                pk = self._given_key(rows, given)
-                if table.key_reference is not None and name not in values:
-                    values[name] = given.pk
-            for column in table.columns:
-                name = column.name
-                if name not in values:
-                    fields[name] = self._absent(table, column)
-                    continue
-                fields[name] = self._value(rows, column, values[name], given, json_null)
-        except REFUSED as error:
-            self._refuse_value(table, given, name, values.get(name, given.pk), error)
-            return
-        if len(table.key_fields) > 1:
-            pk = None  # follows from its parts
-        if pk is not None and rows.with_key(pk) is not None:
-            self._error(
-                "primary_key_twice", table, [pk], table.key_name, f"{given.place}: the file has this primary key twice"
-            )
-            return
-        ordinal = rows.add(pk, pk is not None, fields, json_null, given.place)
-        for relation, targets in many:
-            self._add_many(rows, relation, ordinal, targets, given)
-
-    def _split(
-        self, rows: ObjectRows, given: FixtureObject
-    ) -> tuple[dict[str, Any], list[tuple[ManyToManyField[Any, Any], Any]]]:
-        """Divide an object's fields into those of its row, by their present names, and its many-to-many relations."""
-        columns = {column.name for column in rows.table.columns} | {rows.table.key_name}
-        values: dict[str, Any] = {}
-        many: list[tuple[ManyToManyField[Any, Any], Any]] = []
-        for given_name, value in given.fields.items():
-            name = self.policy.mapping.get(f"{rows.table.label}.{given_name}", given_name)
-            relation = rows.many_to_many.get(name)
-            if name in columns:
-                values[name] = value
-            elif relation is not None and cast("Any", relation.remote_field).through._meta.auto_created:
-                many.append((relation, value))
-            elif not name:
-                self._count("field_left_out", Severity.WARNING, rows.table.label, given_name, "left out, as was asked")
-            elif not _is_generated(rows.table.model, name):
-                self._count(
-                    "field_unknown",
-                    Severity.ERROR,
-                    rows.table.label,
-                    given_name,
-                    "the code does not have this field; --map MODEL.FIELD=NEW_FIELD renames it, --map MODEL.FIELD= "
-                    "leaves it out",
-                )
-        if rows.table.model is ContentType and {"app_label", "model"} <= values.keys():
-            values["app_label"], values["model"] = self._renamed(values["app_label"], values["model"])
-        return values, many
-
-    def _renamed(self, app_label: Any, model: Any) -> tuple[Any, Any]:
-        """Rename what a content type names, where the model is renamed."""
-        new = self.policy.mapping.get(f"{app_label}.{model}")
-        return tuple(new.split(".")) if new else (app_label, model)  # type: ignore[return-value]
-
-    def _given_key(self, rows: ObjectRows, given: FixtureObject) -> Any:
-        if rows.normalise_key is None:
-            return None
-        value = given.pk
-        if isinstance(value, list):
-            raise TypeError("the primary key is a list")
-        return rows.normalise_key(value, given.text)
-
-    def _value(self, rows: ObjectRows, column: AnyField, value: Any, given: FixtureObject, json_null: list[str]) -> Any:
-        if column.remote_field is not None:
-            return self._pointer(rows, rows.by_name[column.name], value, text=given.text)
-        if value is None:
-            if column.name in rows.table.json_fields:
-                if not column.null:
-                    json_null.append(column.name)  # all that a required column can hold
-                else:
-                    self._count(
-                        "json_null_unknown",
-                        Severity.INFO,
-                        rows.table.label,
-                        column.name,
-                        "a fixture does not tell JSON null from SQL NULL; it is read as SQL NULL",
-                    )
-            return None
-        if column.name in rows.precision:
-            rows.precision[column.name].see(value)
-            if lacks_time_zone(column, value):
-                self._count(
-                    "time_zone_absent",
-                    Severity.WARNING,
-                    rows.table.label,
-                    column.name,
-                    "times without a time zone are read in the project's",
-                )
-        return rows.normalise[column.name](value, given.text)
-
-    def _pointer(self, rows: ObjectRows, reference: Reference, value: Any, *, text: bool) -> Pointer | None:
-        """Read a reference: a natural key is a list, anything else a primary key."""
-        if value is None:
-            return None
-        if not isinstance(value, list):
-            return [BY_KEY, rows.normalise[reference.name](value, text)]
-        parts = natural_key_parts(reference.to)
-        if parts is None:
-            raise ValueError(f"{reference.to._meta.label_lower} has no natural key")
-        if reference.name not in rows.natural_keys:
-            rows.natural_keys[reference.name] = natural_key_normaliser(reference.to, parts)
-        key = rows.natural_keys[reference.name](value, text)
-        for app_label, model in content_type_places(reference.to, parts):
-            key[app_label], key[model] = self._renamed(key[app_label], key[model])
-        return [BY_NATURAL_KEY, key]
-
-    def _absent(self, table: Table, column: AnyField) -> Any:
-        """Give a field that the object does not have its default."""
-        if column.primary_key:
-            return None  # told where the key is
-        known, value = default_of(column)
-        if known:
-            self._count(
-                "field_absent",
-                Severity.WARNING,
-                table.label,
-                column.name,
-                f"the file does not have this field; it takes its default, {value!r}",
-            )
-        else:
-            self._count(
-                "field_absent",
-                Severity.ERROR,
-                table.label,
-                column.name,
-                "the file does not have this field, which has no default that is always the same",
-            )
-        return [BY_KEY, value] if column.remote_field is not None and value is not None else value
-
-    def _add_many(
-        self, rows: ObjectRows, relation: ManyToManyField[Any, Any], ordinal: int, targets: Any, given: FixtureObject
-    ) -> None:
-        """Make the rows of an automatic many-to-many table, in the order of the list."""
-        model = cast("Any", relation.remote_field).through
-        if model not in self._known:
-            self.excluded[model._meta.label_lower] = self.excluded.get(model._meta.label_lower, 0) + len(targets or ())
-            return
-        through = self._store(model)
-        own = cast("Any", relation).m2m_field_name()
-        other = cast("Any", relation).m2m_reverse_field_name()
-        try:
-            if not isinstance(targets, list):
-                raise TypeError("not a list")
-            for value in targets:
-                pointer = self._pointer(through, through.by_name[other], value, text=given.text)
-                through.add(None, False, {own: [BY_PLACE, ordinal], other: pointer}, [], given.place)
-        except REFUSED as error:
-            self._refuse_value(rows.table, given, relation.name, targets, error)
-
-    # Keys and references, once everything is there
+        return self._objects.rows[model].kept
 
     def finish(self) -> None:
         """Give every row its primary key, and leave out what the policy skips."""
         for model in self._key_order():
-            self._complete_keys(self._rows[model])
-        self._tell_precision()
-        if self.policy.skip:
+            self._complete_keys(self._objects.rows[model])
+        if self._policy.skip:
             while self._skip_unresolved():
                 pass
-        self.findings += [one.finding() for one in self._counted.values()]
 
     def records(self, model: type[Model]) -> Iterator[Record]:
         """Yield the records of a model in the order of their primary keys."""
-        rows = self._rows[model]
+        rows = self._objects.rows[model]
         for row in rows.rows():
             record, problems = self._record(row)
-            self.findings += problems
+            self._objects.findings += problems
             yield record
 
     def _key_order(self) -> list[type[Model]]:
         ordered: dict[type[Model], None] = {}
 
         def visit(model: type[Model]) -> None:
-            for reference in self._rows[model].table.key_follows:
-                if reference is not None and reference.to in self._rows and reference.to is not model:
+            for reference in self._objects.rows[model].table.key_follows:
+                if reference is not None and reference.to in self._objects.rows and reference.to is not model:
                     visit(reference.to)
             ordered[model] = None
 
-        for model in self.models:
+        for model in self._objects.models:
             visit(model)
         return list(ordered)
 
@@ -369,7 +122,7 @@ class FixtureRecords:
             )
 
     def _key_finding(self, table: Table, count: int, severity: Severity, message: str) -> None:
-        self.findings.append(
+        self._objects.findings.append(
             Finding(
                 severity=severity,
                 code="primary_key_absent",
@@ -380,30 +133,15 @@ class FixtureRecords:
             )
         )
 
-    def _tell_precision(self) -> None:
-        for rows in self._rows.values():
-            for name, precision in rows.precision.items():
-                if precision.is_reduced:
-                    self.findings.append(
-                        Finding(
-                            severity=Severity.WARNING,
-                            code="precision_reduced",
-                            model=rows.table.label,
-                            field=name,
-                            found=precision.milliseconds,
-                            message="every time has milliseconds where the column has microseconds: dumpdata cut them",
-                        )
-                    )
-
     def _skip_unresolved(self) -> bool:
         skipped = False
-        for rows in self._rows.values():
+        for rows in self._objects.rows.values():
             for row in rows.rows(order="ordinal"):
                 _, problems = self._record(row)
                 if any(one.message.endswith(_SKIPPED) for one in problems):
                     rows.skip(row.ordinal)
                     skipped = True
-                    self.findings += problems
+                    self._objects.findings += problems
         return skipped
 
     def _record(self, row: Row) -> tuple[Record, list[Finding]]:
@@ -468,16 +206,16 @@ class FixtureRecords:
     def _may_be_bare(self, row: Row, reference: Reference) -> bool:
         """Whether a primary key may stand for itself: it is not one that a database made up, or it dangles rightly."""
         to = reference.keys_of or reference.to
-        if reference.to in self._rows:
-            return not has_constraint(reference.field) and not self._rows[reference.to].has_made_up_keys
+        if reference.to in self._objects.rows:
+            return not has_constraint(reference.field) and not self._objects.rows[reference.to].has_made_up_keys
         return not reference.parts and not Table(to).has_automatic_key
 
     def _outside(self, reference: Reference, value: Any) -> Key | None:
-        if self.policy.outside is None or reference.keys_of is not reference.to:
+        if self._policy.outside is None or reference.keys_of is not reference.to:
             return None
-        if reference.to in self._rows and not reference.natural:
+        if reference.to in self._objects.rows and not reference.natural:
             return None
-        return self.policy.outside(reference.to, value, reference.natural)
+        return self._policy.outside(reference.to, value, reference.natural)
 
     def _add_generic(self, row: Row, generic: GenericReference, record: Record, problems: list[Finding]) -> None:
         value = row.fields.get(generic.object_id)
@@ -487,24 +225,24 @@ class FixtureRecords:
             app_label, name = (self._follow(row, (generic.content_type, part)) for part in ("app_label", "model"))
         except Unresolved:
             return  # the content type is not known, and that is told
-        model = self._model(f"{app_label}.{name}")
+        model = self._objects.model(f"{app_label}.{name}")
         if model is None:
             return
-        table = self._rows[model].table if model in self._rows else Table(model)
+        table = self._objects.rows[model].table if model in self._objects.rows else Table(model)
         if len(table.key_fields) > 1 or (table.identity.rule is Rule.PRIMARY_KEY and table.key_reference is None):
             return  # the bare key is the identity
         if not isinstance(final_field(table.key_fields[0]), IntegerField) or not _INTEGER.fullmatch(str(value)):
             return
         key: Key | None = None
-        if model in self._rows:
-            target = self._rows[model].with_key(int(value))
+        if model in self._objects.rows:
+            target = self._objects.rows[model].with_key(int(value))
             if target is not None:
                 with suppress(Unresolved):
                     key = self._key(target, table.identity.parts)
-            elif not self._rows[model].has_made_up_keys:
+            elif not self._objects.rows[model].has_made_up_keys:
                 return  # it dangles, and the file shows it
-        elif self.policy.outside is not None:
-            key = self.policy.outside(model, int(value), False)
+        elif self._policy.outside is not None:
+            key = self._policy.outside(model, int(value), False)
             if key is not None:
                 problems.append(self._taken(row, generic.object_id, value, key))
         if key is not None:
@@ -525,9 +263,9 @@ class FixtureRecords:
     def _candidates(self, row: Row, reference: Reference) -> list[Row]:
         """Return the rows of the file, two at most, that a reference may mean."""
         pointer = row.fields[reference.name]
-        if pointer is None or reference.to not in self._rows:
+        if pointer is None or reference.to not in self._objects.rows:
             return []
-        rows = self._rows[reference.to]
+        rows = self._objects.rows[reference.to]
         kind, value = pointer
         if kind == BY_PLACE:
             found = rows.at(value)
@@ -635,9 +373,9 @@ class FixtureRecords:
             code, what = "reference_missing", "refers by natural key to a row that the file does not have, or has twice"
         else:
             code, what = BY_KEY_ONLY, "refers by primary key, which is another row's elsewhere, to none in the file"
-        if self.policy.null and column.null:
+        if self._policy.null and column.null:
             return self._problem(row, name, value, f"{what}; set to null", code=code, severity=Severity.WARNING)
-        if self.policy.skip:
+        if self._policy.skip:
             return self._problem(row, name, value, f"{what}{_SKIPPED}", code=code, severity=Severity.WARNING)
         return self._problem(row, name, value, what, code=code)
 
@@ -669,58 +407,3 @@ class FixtureRecords:
             expected=value,
             message=f"{row.place}: {message}",
         )
-
-    def _refuse_value(self, table: Table, given: FixtureObject, name: str, value: Any, error: Exception) -> None:
-        reason = "; ".join(error.messages) if hasattr(error, "messages") else str(error)
-        self.findings.append(
-            Finding(
-                severity=Severity.ERROR,
-                code="value_invalid",
-                model=table.label,
-                identity=[given.pk] if given.has_pk else [],
-                field=name,
-                expected=value,
-                message=f"{given.place}: the field does not take the value: {reason}",
-            )
-        )
-
-    def _error(self, code: str, table: Table, identity: Key, name: str, message: str) -> None:
-        self.findings.append(
-            Finding(
-                severity=Severity.ERROR, code=code, model=table.label, identity=identity, field=name, message=message
-            )
-        )
-
-    def _count(self, code: str, severity: Severity, label: str, name: str, message: str) -> None:
-        key = (code, label, name)
-        if key not in self._counted:
-            self._counted[key] = _Counted(code, severity, label, name, message)
-        self._counted[key].rows += 1
-
-
-@dataclass
-class _Counted:
-    """A finding that many rows share: told once, with their number."""
-
-    code: str
-    severity: Severity
-    model: str
-    field: str
-    message: str
-    rows: int = 0
-
-    def finding(self) -> Finding:
-        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
-        return Finding(
-            severity=self.severity,
-            code=self.code,
-            model=self.model,
-            field=self.field,
-            found=self.rows,
-            message=f"{self.message} ({rows})",
-        )
-
-
-def _is_generated(model: type[Model], name: str) -> bool:
-    """Whether a field follows from others, so that nothing is lost with its value."""
-    return any(one.name == name and one.generated for one in model._meta.local_concrete_fields)

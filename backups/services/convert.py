@@ -30,7 +30,8 @@ from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
 from backups.records.comparison import Scratch
-from backups.records.foreign import FixtureRecords, Policy
+from backups.records.foreign import FixtureRecords
+from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_parts
 from backups.records.record import Key
 from backups.records.rows import KeyCache
@@ -167,7 +168,8 @@ class _Conversion:
         self.writer = PackageWriter(file, level=conf.read().compression_level)
         covered = coverage.of_database(self.using)
         self.reasons = {one.model._meta.label_lower: one.reason for one in covered.excluded}
-        self.rows = FixtureRecords(covered.models, _policy(conversion, self.using))
+        self.objects = FixtureObjects(covered.models, _policy(conversion, self.using))
+        self.records = FixtureRecords(self.objects)
         self.files = _Files()
         self.config: list[ConfigEntry] = []
         self.findings: list[Finding] = []
@@ -176,8 +178,9 @@ class _Conversion:
         """Write everything and return the manifest of the complete package."""
         try:
             self._read()
-            self.rows.finish()
-            models = tuple(self._write(model) for model in self.rows.models)
+            self.objects.finish()
+            self.records.finish()
+            models = tuple(self._write(model) for model in self.objects.models)
             stored = self._write_files()
             self._tell()
             manifest = Manifest.build(
@@ -193,7 +196,7 @@ class _Conversion:
             )
             self.writer.finish(manifest)
         finally:
-            self.rows.close()
+            self.objects.close()
             self.files.close()
         return manifest
 
@@ -201,7 +204,7 @@ class _Conversion:
         self.progress.start(f"read {self.foreign.kind}", unit="rows")
         for item in contents(self.foreign, EXACT_DECODER):
             if isinstance(item, FixtureObject):
-                self.rows.add(item)
+                self.objects.add(item)
                 self.progress.advance(1)
             else:
                 self._take(item)
@@ -228,11 +231,11 @@ class _Conversion:
 
     def _write(self, model: type[Model]) -> ModelEntry:
         table = Table(model)
-        self.progress.start(f"write {table.label}", self.rows.rows_of(model))
+        self.progress.start(f"write {table.label}", self.records.rows_of(model))
         digest = 0
         file_fields = [(one.name, files.storage_alias(one)) for one in table.file_fields]
         with self.writer.model(table.label) as written:
-            for record in self.rows.records(model):
+            for record in self.records.records(model):
                 written.write(record.line(table.label))
                 digest += int.from_bytes(hashlib.sha256(table.content(record)).digest(), "big")
                 for name, alias in file_fields:
@@ -281,7 +284,7 @@ class _Conversion:
         return entry
 
     def _excluded(self) -> tuple[ExcludedEntry, ...]:
-        counted = {label: (rows, self._reason(label)) for label, rows in self.rows.excluded.items()}
+        counted = {label: (rows, self._reason(label)) for label, rows in self.objects.excluded.items()}
         return tuple(
             ExcludedEntry(label=label, rows=rows, reason=why) for label, (rows, why) in sorted(counted.items())
         )
@@ -291,11 +294,11 @@ class _Conversion:
 
     def _tell(self) -> None:
         """Report what was not carried over."""
-        for label, rows in sorted(self.rows.excluded.items()):
+        for label, rows in sorted(self.objects.excluded.items()):
             self._find("model_excluded", Severity.INFO, self._reason(label), model=label, found=rows)
-        for label, rows in sorted(self.rows.dropped.items()):
+        for label, rows in sorted(self.objects.dropped.items()):
             self._find("model_left_out", Severity.WARNING, "left out, as was asked", model=label, found=rows)
-        for label, rows in sorted(self.rows.unknown.items()):
+        for label, rows in sorted(self.objects.unknown.items()):
             self._find(
                 "model_unknown",
                 Severity.ERROR,
@@ -303,7 +306,7 @@ class _Conversion:
                 model=label,
                 found=rows,
             )
-        self.report.findings += [*self.findings, *self.rows.findings]
+        self.report.findings += [*self.findings, *self.objects.findings]
 
     def _find(self, code: str, severity: Severity, message: str, **details: Any) -> None:
         self.findings.append(Finding(severity=severity, code=code, message=message, **details))
