@@ -304,7 +304,8 @@ class FixtureObjects:
                 identity=[given.pk] if given.has_pk else [],
                 field=name,
                 expected=value,
-                message=f"{given.place}: the field does not take the value: {reason}",
+                found=reason,
+                message=f"{given.place}: the field does not take the value",
             )
         )
 

@@ -52,6 +52,8 @@ def normaliser(field: AnyField) -> Normaliser:
             value = value.strip()
         if isinstance(value, Number):
             value = Decimal(value.text)
+        if keeps_blanks and isinstance(value, list | dict):
+            raise TypeError("not text")  # which the field would write as Python does
         if isinstance(final, IntegerField) and isinstance(value, float | Decimal) and value != int(value):
             raise ValueError(f"{value} is not an integer")
         value = _python(final, value)

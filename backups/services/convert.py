@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
@@ -39,10 +39,11 @@ from backups.records.table import Table
 from backups.records.values import EXACT_DECODER
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
-from backups.services.catalogue import PackageFile, package_name, package_path
+from backups.services.catalogue import PackageFile, package_path
 from backups.services.create import DIGEST_MODULUS
-from backups.services.operation import require_migrated, step
+from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
+from backups.services.proof import shown
 
 STORAGE = "default"
 """The storage that the files of a migration package belong to."""
@@ -67,7 +68,10 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """``source`` is a path. ``output`` is one, too; without it the package goes into the storage of packages."""
+    """``source`` is a path, and so is ``output``; without it the package is written beside the source.
+
+    It does not go among the backups, where it would be the latest.
+    """
 
     source: str
     using: str = "default"
@@ -88,24 +92,21 @@ def convert(options: ConvertOptions, progress: Progress | None = None) -> Report
         options={**options.conversion.as_data(), "on_missing": str(options.conversion.on_missing)},
     )
     progress = progress or NoProgress()
-    require_migrated(options.using)
-    with package_path(options.source) as (path, _):
+    with package_path(options.source) as (path, _), operation(report):
+        require_migrated(options.using)
         foreign = recognise(path)
         if foreign is None:
             raise UsageError(f"{options.source} is a package already", hint="restore_backup takes it as it is")
-        package = PackageFile(options.output)
+        package = PackageFile(options.output or path.with_name(f"{path.name}.zip"))
         try:
-            manifest = _convert(foreign, package.file, report, options.conversion, progress)
+            _convert(foreign, package.file, report, options.conversion, progress)
             with step(report, "check"), PackageReader(package.path) as written:
                 written.check(progress)
-            if report.has_errors:
-                report.verdict = Verdict.DIFFERENCES
-            else:
-                report.package = package.publish(package_name("backup", manifest.created, manifest.id))
-                report.verdict = Verdict.PROVED
+            if not report.has_errors:
+                report.package = package.publish("")
+            report.verdict = Verdict.DIFFERENCES if report.has_errors else Verdict.PROVED
         finally:
             package.discard()
-    report.seconds = sum(one.seconds for one in report.steps)
     return report
 
 
@@ -147,12 +148,10 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _convert(
-    foreign: ForeignFile, file: BinaryIO, report: Report, conversion: Conversion, progress: Progress
-) -> Manifest:
+def _convert(foreign: ForeignFile, file: BinaryIO, report: Report, conversion: Conversion, progress: Progress) -> None:
     report.options["converted_from"] = str(foreign)
     with step(report, "convert"):
-        return _Conversion(foreign, file, report, conversion, progress).run()
+        _Conversion(foreign, file, report, conversion, progress).run()
 
 
 class _Conversion:
@@ -174,8 +173,8 @@ class _Conversion:
         self.config: list[ConfigEntry] = []
         self.findings: list[Finding] = []
 
-    def run(self) -> Manifest:
-        """Write everything and return the manifest of the complete package."""
+    def run(self) -> None:
+        """Write everything."""
         try:
             self._read()
             self.objects.finish()
@@ -198,7 +197,6 @@ class _Conversion:
         finally:
             self.objects.close()
             self.files.close()
-        return manifest
 
     def _read(self) -> None:
         self.progress.start(f"read {self.foreign.kind}", unit="rows")
@@ -306,7 +304,7 @@ class _Conversion:
                 model=label,
                 found=rows,
             )
-        self.report.findings += [*self.findings, *self.objects.findings]
+        self.report.findings += [*self.findings, *map(_redacted, self.objects.findings)]
 
     def _find(self, code: str, severity: Severity, message: str, **details: Any) -> None:
         self.findings.append(Finding(severity=severity, code=code, message=message, **details))
@@ -352,6 +350,12 @@ class _Files:
 
     def _number(self, expression: str) -> int:
         return int(self._sql.execute(f"SELECT {expression} FROM files").fetchone()[0])  # noqa: S608
+
+
+def _redacted(finding: Finding) -> Finding:
+    """Hide a value, and the reason against it, which quotes it, where the field is a sensitive one."""
+    expected, found = shown(finding.field, finding.expected), finding.found
+    return replace(finding, expected=expected, found=found if expected == finding.expected else expected)
 
 
 def _again(spool: Any) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from django.core.management import call_command
 
 from backups.package.foreign import contents, recognise
 from backups.records.values import EXACT_DECODER
+from core.models import AuditEvent
 from documents.models import Document, DocumentType
 from tests import oracle
 from tests.backups.conftest import TRAIL, nothing_changes
@@ -314,6 +315,14 @@ def test_values_that_no_field_takes_and_keys_given_twice_are_refused(lite: Syste
     assert findings(refused.out) == {("error", "value_invalid"), ("error", "primary_key_twice")}
     assert "object 2, line 1" in refused.out
 
+    secrets = write(
+        tmp_path / "g", user("adam", 700, password=["hunter2"]), user("eve", 701, password={"a": "hunter2"})
+    )
+    refused = lite.run("convert_backup", str(secrets))
+    assert refused.code == 3
+    assert "[redacted]" in refused.out
+    assert "hunter2" not in refused.out
+
 
 @pytest.mark.parametrize(
     ("content", "place"),
@@ -445,7 +454,11 @@ def test_convert_backup_writes_a_package_and_tells_what_is_not_in_it(lite: Syste
     assert (again.code, "is a package already" in again.err) == (2, True)
     stored = lite.run("convert_backup", str(fixture))
     assert stored.code == 0
-    assert "proved: " in stored.out
+    assert f"files are in {fixture}.zip" in stored.out
+    assert (tmp_path / "f.zip").read_bytes()[:2] == b"PK"
+    overwriting = lite.run("convert_backup", str(fixture))
+    assert (overwriting.code, "exists" in overwriting.err) == (2, True)
+    assert len(list(lite.packages.glob("backup-*"))) == 0
     with nothing_changes(lite):
         refused = lite.run("convert_backup", str(write(tmp_path / "g", {**TYPE, "model": "no.model"})))
     assert (refused.code, "not converted: 1 error" in refused.out) == (3, True)
@@ -521,3 +534,90 @@ def test_a_large_fixture_is_read_in_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 50_000
     assert peak < 4 * 1024 * 1024  # of 55 MB
+
+
+def test_what_only_lost_keys_told_is_emptied_where_that_was_asked_for(lite: System, tmp_path: Path) -> None:
+    assert lite.run("seed_demo").code == 0
+    about = AuditEvent.objects.filter(content_type__model="document").values_list("hash", flat=True)
+    hashes = list(about)
+    fixture = dump(tmp_path / "f", *STYLES["natural-foreign+natural-primary"])
+    assert lite.run("reinit_system", "--no-input").code == 0
+    with nothing_changes(lite):
+        refused = lite.run("restore_backup", str(fixture), "--json", "--no-input")
+    assert refused.code == 3
+    assert ("error", "reference_by_key_only") in findings(refused.out)
+
+    restored = lite.run("restore_backup", str(fixture), "--json", "--no-input", "--on-missing", "null")
+    assert restored.code == 0, restored.out[-3000:]
+    assert ("warning", "reference_by_key_only") in findings(restored.out)
+    assert hashes
+    assert AuditEvent.objects.filter(hash__in=hashes, content_type=None).count() == len(hashes)
+
+
+def test_generic_references_follow_their_rows_to_other_keys(system: System, tmp_path: Path) -> None:
+    assert system.run("seed_demo").code == 0
+    before = {event.hash: event.target.number for event in AuditEvent.objects.filter(content_type__model="document")}
+    fixture = dump(tmp_path / "f")
+    assert system.run("reinit_system", "--no-input").code == 0
+    kind = DocumentType.objects.create(code="ZZZ", name="in the way")
+    admin = get_user_model().objects.order_by("pk").first()
+    for _ in range(3):
+        Document.objects.create(title="in the way", document_type=kind, author=admin)
+    restored = system.run("restore_backup", str(fixture), "--json", "--no-input")
+    assert restored.code == 0, restored.out[-3000:]
+    assert before
+    assert {event.hash: event.target.number for event in AuditEvent.objects.filter(hash__in=before)} == before
+
+
+def test_a_renamed_model_is_renamed_in_content_types_too(lite: System, tmp_path: Path) -> None:
+    content_type = {"model": "contenttypes.contenttype", "pk": 77, "fields": {"app_label": "paper", "model": "sheet"}}
+    sheet = {**document("NEW-1", 5, 700), "model": "paper.sheet"}
+    event = {
+        "hash": "a" * 64,
+        "previous": [],
+        "time": "2026-01-02T03:04:05.678Z",
+        "actor": 700,
+        "actor_name": "adam",
+        "action": "seen",
+        "object_id": "5",
+        "object_type": "sheet",
+        "object_key": [],
+        "details": {},
+    }
+    by_key = {"model": "core.auditevent", "pk": 1, "fields": {**event, "content_type": 77}}
+    natural = {
+        "model": "core.auditevent",
+        "pk": 2,
+        "fields": {**event, "hash": "b" * 64, "content_type": ["paper", "sheet"]},
+    }
+    Document.objects.create(
+        title="on key 5", document_type=DocumentType.objects.first(), author=get_user_model().objects.first(), pk=5
+    )
+    fixture = write(tmp_path / "f", content_type, user("adam", 700), TYPE, sheet, by_key, natural)
+    restored = lite.run(
+        "restore_backup", str(fixture), "--json", "--no-input", "--map", "paper.sheet=documents.document"
+    )
+    assert restored.code == 0, restored.out[-3000:]
+    targets = [one.target.number for one in AuditEvent.objects.filter(action="seen")]
+    assert targets == ["NEW-1", "NEW-1"]
+
+
+def test_natural_primary_keeps_all_but_the_keys_that_nothing_gives_back(
+    new_system: Callable[..., System], tmp_path: Path
+) -> None:
+    with new_system("sqlite", AWKWARD).active() as old:
+        from tests.awkward import models, rows
+
+        rows.populate("sqlite", own=False)
+        models.Dangling.objects.all().delete()
+        models.RefersToTwin.objects.all().delete()
+        fixture = dump(tmp_path / "f", "awkward", "--all", *STYLES["natural-foreign+natural-primary"])
+        shown = json.loads(old.run("inspect_backup", str(fixture), "--json").out)
+        assert sum(one["without_primary_key"] for one in shown["models"]) > 0
+    with new_system("sqlite", AWKWARD).active() as new:
+        rows.make_unmanaged_table()
+        refused = new.run("convert_backup", str(fixture), "--json")
+        errors = {
+            (one["code"], one["model"]) for one in json.loads(refused.out)["findings"] if one["severity"] == "error"
+        }
+        assert errors == set()

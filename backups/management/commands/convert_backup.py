@@ -14,7 +14,7 @@ class Command(OperationCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("file", help="a fixture (JSON, JSONL, XML, YAML; compressed or not) or migration package")
-        parser.add_argument("--output", type=Path, metavar="PATH", help="write there, not to the storage of packages")
+        parser.add_argument("--output", type=Path, metavar="PATH", help="write there, not to FILE.zip")
         parser.add_argument(
             "--on-missing",
             choices=[str(policy) for policy in OnMissing],
