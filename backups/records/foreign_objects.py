@@ -190,7 +190,10 @@ class FixtureObjects:
         value = given.pk
         if isinstance(value, list):
             raise TypeError("the primary key is a list")
-        return rows.normalise_key(value, given.text)
+        key = rows.normalise_key(value, given.text)
+        if isinstance(key, int) and abs(key) >= 2**63:
+            raise ValueError("no database has keys that large")
+        return key
 
     def _value(self, rows: ObjectRows, column: AnyField, value: Any, given: FixtureObject, json_null: list[str]) -> Any:
         if column.remote_field is not None:

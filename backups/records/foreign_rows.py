@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ CACHED_ROWS = 20_000
 """Rows that others refer to are held in memory up to this number."""
 
 BY_KEY, BY_NATURAL_KEY, BY_PLACE = "pk", "key", "row"
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Pointer = list[Any]
 """How a fixture names a row: ["pk", value of the column], ["key", natural key], or ["row", place in the file]."""
@@ -149,7 +152,12 @@ class ObjectRows:
 
 
 def _cell(pk: Any) -> Any:
-    return pk if pk is None or isinstance(pk, int | float | str) else dumps(pk)
+    """A primary key as SQLite holds it; what it has no type for, as JSON bytes."""
+    if isinstance(pk, int):
+        return pk if abs(pk) < 2**63 else dumps(pk)
+    if isinstance(pk, str):
+        return dumps(pk) if _LONE_SURROGATE.search(pk) else pk
+    return pk if pk is None or isinstance(pk, float) else dumps(pk)
 
 
 def _from_cell(cell: Any) -> Any:

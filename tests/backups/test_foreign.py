@@ -343,6 +343,7 @@ def test_values_that_no_field_takes_and_keys_given_twice_are_refused(lite: Syste
         (b"--- !!python/object:os.system {}\n", "line 1"),
         (gzip.compress(b"[]" * 2000)[:-9], "cannot be read"),
         (gzip.compress(b"[" + b" " * 9000 + b"]")[:-6] + b"\0" * 6, "cannot be read"),
+        (b"[" * 100_000, "line 1"),
         (b"Dear colleague", "not a package or fixture"),
         (b"", "not a package or fixture"),
         (b"\x89PNG\r\n", "not a package or fixture"),
