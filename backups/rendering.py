@@ -29,6 +29,7 @@ _COUNT_COLUMNS: dict[str, Callable[[ModelResult], int]] = {
 }
 _COLUMNS = {
     "create": ("in package",),
+    "convert": ("in package",),
     "validate": ("in package", "live"),
     "reinit": ("before", "deleted", "after"),
 }
@@ -78,9 +79,11 @@ def verdict_line(report: Report) -> str:
         return f"rolled back: {_plural(errors, 'error')}; nothing has changed"
     if report.options.get("dry_run"):
         return f"dry run: {_changes(report)}; nothing has changed"
+    if report.operation == "convert" and report.verdict is Verdict.DIFFERENCES:
+        return f"not converted: {_plural(errors, 'error')}; no package was written"
     if report.verdict is Verdict.DIFFERENCES:
         return f"differences: {_plural(errors, 'error')} between the system and {report.package}"
-    if report.operation == "create":
+    if report.operation in ("create", "convert"):
         return f"proved: {held} are in {report.package}"
     if report.operation == "reinit":
         kept = f"; what was there is in {report.package}" if report.package else ""
@@ -122,7 +125,7 @@ def _models(report: Report, *, color: bool) -> str:
     if not any(result.deleted for result in report.models):
         names = tuple(name for name in names if name != "deleted" or report.operation == "reinit")
     shown = [result for result in report.models if result.package or result.before or result.after]
-    proves = report.operation != "create" and not report.options.get("dry_run")
+    proves = report.operation not in ("create", "convert") and not report.options.get("dry_run")
     rows = [
         [
             result.model,

@@ -19,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict
+from backups.services.convert import Conversion, parse_mapping
 from backups.services.keys import PASSPHRASE_VARIABLE, Keys
 from backups.terminal import TerminalProgress
 
@@ -127,6 +128,29 @@ def new_passphrase() -> str:
     if not typed or getpass("The same again: ") != typed:
         raise UsageError("the passphrase is empty, or was not the same twice", hint="try again")
     return typed
+
+
+def add_conversion(parser: ArgumentParser) -> None:
+    """Add the options for files that are not packages, such as the fixtures of ``dumpdata``."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="read a fixture's model old_app.model as new_app.model, or its field app.model.field under another name;"
+        " without a new name it is left out",
+    )
+    parser.add_argument(
+        "--trust-keys",
+        action="store_true",
+        help="a fixture's reference by primary key to a row that it does not hold means the row of this database",
+    )
+
+
+def conversion(options: dict[str, Any]) -> Conversion:
+    """Read the options that ``add_conversion`` adds."""
+    with failures_as_exit_codes(options):
+        return Conversion(mapping=parse_mapping(options["map"]), trust_keys=options["trust_keys"])
 
 
 class OperationCommand(BaseCommand):

@@ -236,3 +236,7 @@ def _encode_protected(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+EXACT_DECODER = json.JSONDecoder(parse_constant=NonFinite, parse_float=_parse_float)
+"""Does what ``exact_loads`` does, for those who read a text piece by piece."""

@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db.models import Model
 
 from backups import conf, databases
+from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
 from backups.package.reader import PackageReader
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
 from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
@@ -96,6 +97,8 @@ class Plan:
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
         self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
         self._outside: dict[type[Model], Comparison] = {}
+        # A fixture may refer by natural key to a row of one of its models that it does not hold.
+        self._is_converted = package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
         for entry in package.manifest.models:
             table = Table(apps.get_model(entry.label))
             self.tables[entry.label] = TablePlan(table, entry.rows, self.database.count(table.name))
@@ -157,7 +160,7 @@ class Plan:
                 continue
             if reference.keys_of is None:
                 held[name] = refs.get(name, value)
-            elif name in refs and (label := reference.keys_of._meta.label_lower) in self.tables:
+            elif refs.get(name) is not None and (label := reference.keys_of._meta.label_lower) in self.tables:
                 held[name] = self.target_key(label, refs[name])  # nearly every one: it needs no more than its number
             elif not _has_dangled(reference, record):
                 target = _target(reference, record)
@@ -169,7 +172,7 @@ class Plan:
         return held
 
     def _key_of(self, target: _Target) -> Any:
-        if target.label in self.tables:
+        if target.label in self.tables and target.value is not None:
             return self.target_key(target.label, target.value)
         return self._outside_key(target.label, target.value, target.key)
 
@@ -231,7 +234,7 @@ class Plan:
             outside = {reference.to._meta.label_lower for reference in plan.table.references} - self.tables.keys()
             free = any(not has_constraint(reference.field) for reference in plan.table.references)
             # Generic references may lead anywhere.
-            if plan.package_rows and (outside or free or plan.table.generics):
+            if plan.package_rows and (outside or free or plan.table.generics or self._is_converted):
                 skipped[label] = self._apply_policy(plan, self._leads_nowhere)
         # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
         while gone := {label: keys for label, keys in skipped.items() if keys}:
@@ -245,9 +248,9 @@ class Plan:
         """Treat the references of one table that are missing; return the primary keys of the rows that are skipped."""
         table = plan.table
         skipped: set[Any] = set()
-        before = {pair.pk for pair in plan.comparison.pairs(SKIPPED)} if plan.comparison else set()
+        before = {_hashable(pair.pk) for pair in plan.comparison.pairs(SKIPPED)} if plan.comparison else set()
         for ordinal, record in enumerate(self.records(table.label)):
-            if record.pk in before:
+            if _hashable(record.pk) in before:
                 continue
             for target in (*_targets(table, record), *_dangling(table, record)):
                 if is_missing(target):
@@ -255,7 +258,7 @@ class Plan:
                     self.findings.append(_reference_missing(table, record, target, policy))
                     if policy is OnMissing.SKIP:
                         self._compared(table.label).skip(ordinal)
-                        skipped.add(record.pk)
+                        skipped.add(_hashable(record.pk))
                     elif policy is OnMissing.NULL:
                         self._compared(table.label).set_null(ordinal, target.field)
         return skipped
@@ -280,7 +283,9 @@ class Plan:
             return plan.comparison is not None and plan.comparison.will_be_used(
                 target.value, extras_stay=plan.extras_stay
             )
-        return plan is None and self._outside_key(target.label, target.value, target.key) is None
+        if plan is not None and target.value is not None:
+            return False
+        return self._outside_key(target.label, target.value, target.key) is None
 
     def _compared(self, label: str) -> Comparison:
         """Return the comparison of a table; one whose target is empty gets it when single rows have to be marked."""
@@ -314,7 +319,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What one reference of a record means: the primary key at the source, and the identity where there is one."""
+    """What one reference of a record means: the primary key at the source, and the identity where there is one.
+
+    ``value`` is None where only the identity is known.
+    """
 
     field: str
     label: str
@@ -380,6 +388,10 @@ def _has_dangled(reference: Reference, record: Record) -> bool:
 
 def _label_followed(reference: Reference | None) -> str:
     return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
+
+
+def _hashable(pk: Any) -> Any:
+    return tuple(pk) if isinstance(pk, list) else pk
 
 
 def _is_gone(gone: dict[str, set[Any]], target: _Target) -> bool:

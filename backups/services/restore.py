@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import delete_package, package_path
+from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
@@ -44,6 +45,7 @@ class RestoreOptions:
     safety_backup: bool = True
     config_to: Path | None = None
     keys: Keys = field(default_factory=Keys)
+    conversion: Conversion = field(default_factory=Conversion)
 
 
 class _RolledBack(Exception):
@@ -62,7 +64,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     with package_path(options.package, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
-        with PackageReader(path) as package:
+        conversion = replace(options.conversion, on_missing=options.on_missing)
+        with open_package(path, report, conversion, progress) as package:
             require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
@@ -80,6 +83,7 @@ def _as_data(options: RestoreOptions) -> dict[str, object]:
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
         "config_to": str(options.config_to) if options.config_to else None,
+        **options.conversion.as_data(),
     }
 
 

@@ -16,6 +16,7 @@ from backups.records.record import Record, parse
 from backups.records.table import Table
 from backups.reporting import ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.catalogue import package_path
+from backups.services.convert import Conversion, open_package
 from backups.services.keys import Keys
 from backups.services.operation import operation, require_migrated, step
 from backups.services.proof import Extras, Prover
@@ -36,6 +37,7 @@ class ValidateOptions:
     using: str = "default"
     allow_extra: bool = False
     keys: Keys = field(default_factory=Keys)
+    conversion: Conversion = field(default_factory=Conversion)
 
 
 def validate_restore(options: ValidateOptions, progress: Progress | None = None) -> Report:
@@ -46,13 +48,16 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
     """
     using = options.using
     report = Report(
-        operation="validate", database=using, package=options.package, options={"allow_extra": options.allow_extra}
+        operation="validate",
+        database=using,
+        package=options.package,
+        options={"allow_extra": options.allow_extra, **options.conversion.as_data()},
     )
     progress = progress or NoProgress()
     with package_path(options.package, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(using)
-        with PackageReader(path) as package:
+        with open_package(path, report, options.conversion, progress) as package:
             require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)

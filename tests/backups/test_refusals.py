@@ -210,13 +210,6 @@ def test_wrong_usage_is_told(system: System, command: list[str], words: str) -> 
     assert words in result.err
 
 
-def test_a_json_fixture_is_not_yet_supported(system: System, tmp_path: Path) -> None:
-    (tmp_path / "dump.json").write_text('[{"model": "core.user"}]')
-    result = system.run("inspect_backup", str(tmp_path / "dump.json"))
-    assert result.code == 5
-    assert "not supported yet" in result.err
-
-
 def test_an_unknown_setting_is_told(system: System, settings: Any) -> None:
     settings.BACKUPS = settings.BACKUPS | {"STORAGES": "backups"}
     result = system.run("create_backup")

@@ -6,24 +6,67 @@ from django.core.management.base import BaseCommand
 from backups.management.operate import add_identity, failures_as_exit_codes, keys_of, write
 from backups.package.manifest import Manifest
 from backups.rendering import as_json, table, with_unit
-from backups.services.inspect import Inspection, inspect
+from backups.services.convert import parse_mapping
+from backups.services.inspect import ForeignInspection, Inspection, inspect
 from backups.services.trust import Signer
 from backups.terminal import TerminalProgress
 
 
 class Command(BaseCommand):
-    help = "Show what is inside a package, and check every hash in it. Needs no database."
+    help = "Show what is inside a package, and check every hash in it; or inside a fixture. Needs no database."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
         parser.add_argument("--json", action="store_true", help="print size, signer and manifest as one JSON object")
+        parser.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="OLD=NEW",
+            help="a fixture's model old_app.model is new_app.model",
+        )
         add_identity(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with failures_as_exit_codes(options), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
-            inspection = inspect(options["package"], progress, keys_of(options))
-        write(as_json(inspection.as_data()) if options["json"] else _text(inspection), self.stdout)
+            inspection = inspect(options["package"], progress, keys_of(options), mapping=parse_mapping(options["map"]))
+        if options["json"]:
+            text = as_json(inspection.as_data())
+        elif isinstance(inspection, ForeignInspection):
+            text = _foreign_text(inspection)
+        else:
+            text = _text(inspection)
+        write(text, self.stdout)
+
+
+def _foreign_text(inspection: ForeignInspection) -> str:
+    rows = [
+        (
+            model.model,
+            str(model.objects),
+            str(model.without_primary_key),
+            str(model.by_primary_key),
+            str(model.by_natural_key),
+            model.known_as or "not in the code",
+        )
+        for model in inspection.models
+    ]
+    head = ("model", "objects", "without key", "refer by key", "by natural key", "known as")
+    files = f"files: {inspection.files} with {with_unit(inspection.bytes)}"
+    compression = inspection.compression or "not compressed"
+    lines = [
+        f"{inspection.name}  {with_unit(inspection.size)}",
+        f"{inspection.kind}: {inspection.format}, {compression}, references: {inspection.references}",
+        "",
+        table(head, rows, right=(1, 2, 3, 4)),
+        "",
+        files if inspection.files or inspection.kind != "fixture" else "files: a fixture has none",
+        *(f"configuration: {name}" for name in inspection.config),
+        *(f"unknown: {name}" for name in inspection.unknown),
+        "all of it can be read; convert_backup turns it into a package",
+    ]
+    return "\n".join(lines)
 
 
 def _text(inspection: Inspection) -> str:

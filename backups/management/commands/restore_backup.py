@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from backups.management.operate import OperationCommand, add_identity, keys_of
+from backups.management.operate import OperationCommand, add_conversion, add_identity, conversion, keys_of
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss
 from backups.services.restore import RestoreOptions, restore
@@ -40,6 +40,7 @@ class Command(OperationCommand):
             "--config-to", type=Path, metavar="DIRECTORY", help="put the package's configuration files there"
         )
         add_identity(parser)
+        add_conversion(parser)
         self.add_no_input(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,6 +53,7 @@ class Command(OperationCommand):
             safety_backup=options["safety_backup"],
             config_to=options["config_to"],
             keys=keys_of(options),
+            conversion=conversion(options),
         )
         destroys = wanted.mode is Mode.REPLACE and not wanted.dry_run
         self.operate(

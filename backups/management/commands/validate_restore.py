@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand, add_identity, keys_of
+from backups.management.operate import OperationCommand, add_conversion, add_identity, conversion, keys_of
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -16,6 +16,7 @@ class Command(OperationCommand):
             "--allow-extra", action="store_true", help="rows that the package does not have are no difference"
         )
         add_identity(parser)
+        add_conversion(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = ValidateOptions(
@@ -23,5 +24,6 @@ class Command(OperationCommand):
             using=options["database"],
             allow_extra=options["allow_extra"],
             keys=keys_of(options),
+            conversion=conversion(options),
         )
         self.operate(options, lambda progress: validate_restore(wanted, progress))

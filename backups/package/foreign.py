@@ -1,0 +1,232 @@
+"""Files that are not packages and hold what one would: fixtures of ``dumpdata``, and older migration packages.
+
+What a file is, its content says and never its name. A migration package is a tar archive of
+
+    database/database_backup.json   a fixture
+    storage/<name>                  stored files
+    configuration/<path>            configuration files
+    metadata.json                   about the archive
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from backups.errors import PackageDamaged
+from backups.package.container import is_allowed
+from backups.package.fixtures import FixtureObject, detect_format, read_objects
+
+FIXTURE, MIGRATION_PACKAGE = "fixture", "migration package"
+DATABASE_MEMBER = "database/database_backup.json"
+METADATA_MEMBER = "metadata.json"
+MAX_METADATA_BYTES = 16 * 1024 * 1024
+MAX_CONFIG_BYTES = 64 * 1024 * 1024
+"""A configuration file is held in memory."""
+
+_BEGINNING = 4096
+_ZIP_NAME = 30
+"""Where the first member's name stands in a ZIP archive."""
+_HINT = "a package is what create_backup writes, a fixture what dumpdata writes"
+_UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignFile:
+    """A foreign file as its first bytes tell. ``format`` is that of a fixture, and ``tar`` of a migration package."""
+
+    path: Path
+    kind: str
+    format: str
+    compression: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.format}, {self.compression or 'not compressed'})"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignMember:
+    """A member of a migration package: ``kind`` is storage, configuration, metadata or unknown.
+
+    ``stream`` is to be read before the next item.
+    """
+
+    kind: str
+    name: str
+    size: int
+    mode: int
+    stream: IO[bytes]
+
+    def read(self, limit: int) -> bytes:
+        data = self.stream.read(limit + 1)
+        if len(data) > limit:
+            raise PackageDamaged(f"{self.kind}/{self.name} is larger than {limit} bytes")
+        return data
+
+
+def recognise(path: Path) -> ForeignFile | None:
+    """Look into a file and tell what it is; None for a package.
+
+    Raises ``PackageDamaged`` for what is neither, and for what cannot be decompressed.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(_BEGINNING)
+    compression = _compression(beginning)
+    if compression == "zip" and _begins_as_package(beginning):
+        return None
+    foreign = ForeignFile(path=path, kind=FIXTURE, format="", compression=compression)
+    with _open(foreign) as stream:
+        beginning = stream.read(_BEGINNING)
+    if beginning[257:262] == b"ustar":
+        return ForeignFile(path=path, kind=MIGRATION_PACKAGE, format="tar", compression=compression)
+    form = detect_format(beginning)
+    if form is None:
+        raise PackageDamaged(f"{path.name} is not a package or fixture", hint=_HINT)
+    return ForeignFile(path=path, kind=FIXTURE, format=form, compression=compression)
+
+
+def contents(foreign: ForeignFile, decoder: json.JSONDecoder) -> Iterator[FixtureObject | ForeignMember]:
+    """Read everything in a foreign file once, from its beginning to its end."""
+    with _open(foreign) as stream:
+        if foreign.kind == FIXTURE:
+            yield from read_objects(stream, foreign.format, decoder)
+        else:
+            yield from _members(foreign, stream, decoder)
+
+
+def _members(
+    foreign: ForeignFile, stream: BinaryIO, decoder: json.JSONDecoder
+) -> Iterator[FixtureObject | ForeignMember]:
+    has_fixture = False
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for entry in archive:
+            if entry.isdir():
+                continue
+            if not entry.isreg():
+                raise PackageDamaged(f"{entry.name!r} is neither a file nor a directory")
+            kind, name = _place(entry.name)
+            content = cast("IO[bytes]", archive.extractfile(entry))
+            if kind != "database":
+                yield ForeignMember(kind, name, entry.size, entry.mode & 0o777, content)
+            elif has_fixture:
+                raise PackageDamaged(f"{DATABASE_MEMBER} is there twice")
+            else:
+                has_fixture = True
+                yield from _fixture_member(io.BufferedReader(_Forward(content)), decoder)
+    while stream.read(_BEGINNING):
+        pass  # a compressed file's checksum is at its end
+    if not has_fixture:
+        raise PackageDamaged(
+            f"{foreign.path.name} is not a package or fixture: it is an archive without {DATABASE_MEMBER}", hint=_HINT
+        )
+
+
+class _Forward(io.RawIOBase):
+    """A member of a tar archive that is read as a stream, which cannot even be asked whether it can go back."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        super().__init__()
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._content.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _fixture_member(content: io.BufferedReader, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
+    form = detect_format(content.peek(_BEGINNING))
+    if form is None:
+        raise PackageDamaged(f"{DATABASE_MEMBER} is not a fixture", hint=_HINT)
+    try:
+        yield from read_objects(cast("BinaryIO", content), form, decoder)
+    except PackageDamaged as error:
+        raise PackageDamaged(f"{DATABASE_MEMBER}: {error}", hint=error.hint) from error
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Tell what a member is; the archive's content may lie in one directory of any name."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or path.startswith("/") or "\\" in path or "\0" in path:
+        raise PackageDamaged(f"the archive has a member that leads out of it: {path!r}")
+    for start in (0, 1):
+        head, rest = parts[start : start + 1], "/".join(parts[start + 1 :])
+        if "/".join(parts[start:]) == DATABASE_MEMBER:
+            return "database", rest
+        if head == [METADATA_MEMBER] and not rest:
+            return "metadata", METADATA_MEMBER
+        if head in (["storage"], ["configuration"]) and rest:
+            return head[0], rest
+    return "unknown", "/".join(parts)
+
+
+def _compression(beginning: bytes) -> str:
+    for signature, name in _SIGNATURES.items():
+        if beginning.startswith(signature):
+            return name
+    return ""
+
+
+_SIGNATURES = {
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\0": "xz",
+    b"]\0\0": "lzma",
+    b"PK\3\4": "zip",
+}
+
+
+def _begins_as_package(beginning: bytes) -> bool:
+    length = int.from_bytes(beginning[26:28], "little")
+    return is_allowed(beginning[_ZIP_NAME : _ZIP_NAME + length].decode("utf-8", "replace"))
+
+
+@contextmanager
+def _open(foreign: ForeignFile) -> Iterator[BinaryIO]:
+    """Open a foreign file's decompressed content. Turns whatever a decompressor finds wrong into ``PackageDamaged``."""
+    path = foreign.path
+    try:
+        if foreign.compression == "zip":
+            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as stream:
+                yield cast("BinaryIO", stream)
+        else:
+            with _OPENERS[foreign.compression](path) as stream:
+                yield stream
+    except (*_UNREADABLE, NotImplementedError, RuntimeError) as error:  # the last two are zipfile's, for encryption
+        raise PackageDamaged(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def _plain(path: Path) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(path))
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    "": _plain,
+    "gz": gzip.GzipFile,
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "lzma": lzma.LZMAFile,
+}
+
+
+def _only_member(archive: zipfile.ZipFile) -> str:
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise PackageDamaged(
+            f"not a package or fixture: an archive of {len(names)} files, where a fixture's has one", hint=_HINT
+        )
+    return names[0]
