@@ -17,7 +17,7 @@ import pytest
 from pyrage import x25519
 
 from backups.errors import PackageDamaged, PackageLocked, UsageError
-from backups.files import StagedFiles
+from backups.files import FileChanges
 from backups.package import age, passphrase
 from backups.package.reader import PackageReader
 from backups.reporting import NoProgress
@@ -363,13 +363,13 @@ def test_files_on_their_way_back_are_private(
     assert plain_system.run("create_backup").code == 0
     assert plain_system.run("reinit_system", "--no-input").code == 0
     modes: list[int] = []
-    publish = StagedFiles.publish
+    apply = FileChanges.apply
 
-    def look(staged: StagedFiles) -> None:
-        modes.extend(mode(path) for path in plain_system.media.glob(".restoring-*"))
-        publish(staged)
+    def look(changes: FileChanges) -> None:
+        modes.extend(mode(path) for path in plain_system.media.glob(".changes-*"))
+        apply(changes)
 
-    monkeypatch.setattr(StagedFiles, "publish", look)
+    monkeypatch.setattr(FileChanges, "apply", look)
     assert plain_system.run("restore_backup", "latest").code == 0
     assert modes == [0o700]
 
