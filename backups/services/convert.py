@@ -6,7 +6,6 @@ made up that its rows could be told by.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
 from backups.records.comparison import Scratch
+from backups.records.digest import ContentDigest
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_parts
@@ -40,7 +40,6 @@ from backups.records.values import EXACT_DECODER
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
-from backups.services.create import DIGEST_MODULUS
 from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
 from backups.services.proof import shown
@@ -231,12 +230,12 @@ class _Conversion:
     def _write(self, model: type[Model]) -> ModelEntry:
         table = Table(model)
         self.progress.start(f"write {table.label}", self.records.rows_of(model))
-        digest = 0
+        digest = ContentDigest()
         file_fields = [(one.name, files.storage_alias(one)) for one in table.file_fields]
         with self.writer.model(table.label) as written:
             for record in self.records.records(model):
                 written.write(record.line(table.label))
-                digest += int.from_bytes(hashlib.sha256(table.content(record)).digest(), "big")
+                digest.add(table.content(record))
                 for name, alias in file_fields:
                     if record.fields[name]:
                         self.files.refer(alias, record.fields[name])
@@ -254,7 +253,7 @@ class _Conversion:
             columns=schema.columns(table),
             identity=schema.identity(table),
             references=schema.references(table),
-            digest=f"{digest % DIGEST_MODULUS:064x}",
+            digest=digest.hexdigest(),
             chunks=tuple(written.chunks),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -20,6 +19,7 @@ from backups.package.manifest import ExcludedEntry, FileRecord, FilesEntry, Mani
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
+from backups.records.digest import ContentDigest
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -30,8 +30,6 @@ from backups.services.operation import announce, operation, require_migrated, st
 from backups.services.stored import FileNames
 from backups.services.trust import signing_key
 from backups.signals import backup_created
-
-DIGEST_MODULUS = 2**256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +149,12 @@ class _Snapshot:
     def _write_table(self, writer: PackageWriter, table: Table, keys: KeyCache) -> ModelEntry:
         total = self.database.count(table.name)
         self.progress.start(f"read {table.label}", total)
-        digest = 0
+        digest = ContentDigest()
         file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
         with writer.model(table.label) as model:
             for record in RowReader(table, self.using, keys).records():
                 model.write(record.line(table.label))
-                content = table.content(record)
-                digest += int.from_bytes(hashlib.sha256(content).digest(), "big")
+                digest.add(table.content(record))
                 for name, alias in file_fields:
                     if record.fields[name]:
                         self.names.add(alias, record.fields[name])
@@ -178,7 +175,7 @@ class _Snapshot:
             columns=schema.columns(table),
             identity=schema.identity(table),
             references=schema.references(table),
-            digest=f"{digest % DIGEST_MODULUS:064x}",
+            digest=digest.hexdigest(),
             chunks=tuple(model.chunks),
         )
 

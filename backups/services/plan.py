@@ -13,14 +13,14 @@ from django.db.models import Model
 
 from backups import conf, databases
 from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
-from backups.package.reader import PackageReader
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
 from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
-from backups.records.record import Key, Record, parse
+from backups.records.record import Key, Record
 from backups.records.relations import get_field, has_constraint
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Reference, Table
 from backups.reporting import Finding, Progress, Severity
+from backups.services.source import Source
 
 
 class Mode(StrEnum):
@@ -80,10 +80,8 @@ class TablePlan:
 class Plan:
     """The plan of a whole restore. ``findings`` say what stands in the way."""
 
-    def __init__(
-        self, package: PackageReader, using: str, *, mode: Mode, on_missing: OnMissing, progress: Progress
-    ) -> None:
-        self.package = package
+    def __init__(self, source: Source, using: str, *, mode: Mode, on_missing: OnMissing, progress: Progress) -> None:
+        self.source = source
         self.using = using
         self.mode = mode
         self.on_missing = on_missing
@@ -98,8 +96,8 @@ class Plan:
         self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
         self._outside: dict[type[Model], Comparison] = {}
         # A fixture may refer by natural key to a row of one of its models that it does not hold.
-        self._is_converted = package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
-        for entry in package.manifest.models:
+        self._is_converted = source.package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
+        for entry in source.entries:
             table = Table(apps.get_model(entry.label))
             self.tables[entry.label] = TablePlan(table, entry.rows, self.database.count(table.name))
         for label in self._parents_first():
@@ -130,8 +128,7 @@ class Plan:
             yield PlannedRow(record, pair.target_pk, pair.action)
 
     def records(self, label: str) -> Iterator[Record]:
-        for line in self.package.lines(label):
-            yield parse(line, label)
+        return self.source.records(label)
 
     def target_key(self, label: str, pk: Any) -> Any:
         """Return the primary key that a row of the package has in the target."""

@@ -19,6 +19,7 @@ from backups.records.comparison import (
     are_equal_in_order,
     differing_fields,
 )
+from backups.records.digest import ContentDigest
 from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
@@ -61,6 +62,13 @@ class Prover:
         """Return whether the table holds exactly the rows of ``lines``, under the primary keys expected."""
         records = self._counted(table, RowReader(table, self.using, self._keys).records())
         return are_equal_in_order(lines, records, table, expected_keys)
+
+    def digest(self, table: Table) -> str:
+        """Return the digest of a table's content."""
+        digest = ContentDigest()
+        for record in self._counted(table, RowReader(table, self.using, self._keys).records()):
+            digest.add(table.content(record))
+        return digest.hexdigest()
 
     def differences(self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras) -> list[Finding]:
         """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say."""

@@ -12,7 +12,6 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 
 from backups import databases, reports
-from backups.package.reader import PackageReader
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -24,7 +23,7 @@ from backups.services.load import Loader
 from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
-from backups.services.schema import require_same_schema
+from backups.services.source import Source
 from backups.services.stored import FileRestore, require_free, restore_config
 from backups.services.trust import require_trusted
 from backups.signals import restore_finished
@@ -44,6 +43,7 @@ class RestoreOptions:
     dry_run: bool = False
     safety_backup: bool = True
     config_to: Path | None = None
+    allow_schema_differences: bool = False
     keys: Keys = field(default_factory=Keys)
     conversion: Conversion = field(default_factory=Conversion)
 
@@ -69,8 +69,9 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
             require_trusted(package, name)
             with step(report, "check package"):
                 package.check(progress)
-            require_same_schema(package.manifest, options.using)
-            _Restore(report, options, package, progress).run()
+            source = Source(package, options.using, allow_differences=options.allow_schema_differences)
+            report.findings += source.findings
+            _Restore(report, options, source, progress).run()
         if not options.dry_run:
             announce(restore_finished, report)
     return report
@@ -82,24 +83,26 @@ def _as_data(options: RestoreOptions) -> dict[str, object]:
         "on_missing": str(options.on_missing),
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
+        "allow_schema_differences": options.allow_schema_differences,
         "config_to": str(options.config_to) if options.config_to else None,
         **options.conversion.as_data(),
     }
 
 
 class _Restore:
-    def __init__(self, report: Report, options: RestoreOptions, package: PackageReader, progress: Progress) -> None:
+    def __init__(self, report: Report, options: RestoreOptions, source: Source, progress: Progress) -> None:
         self.report = report
         self.options = options
-        self.package = package
+        self.source = source
+        self.package = source.package
         self.progress = progress
         self.database = databases.of(options.using)
         self.results: dict[str, ModelResult] = {}
-        self.files = FileRestore(package, report, progress)
+        self.files = FileRestore(source.package, report, progress)
         self.safety_backup = ""
 
     def run(self) -> None:
-        tables = [apps.get_model(entry.label)._meta.db_table for entry in self.package.manifest.models]
+        tables = [apps.get_model(entry.label)._meta.db_table for entry in self.source.entries]
         if self.options.config_to is not None:
             require_free(self.package, self.options.config_to)
         try:
@@ -130,7 +133,7 @@ class _Restore:
         report, options = self.report, self.options
         with step(report, "plan"):
             plan = Plan(
-                self.package,
+                self.source,
                 options.using,
                 mode=options.mode,
                 on_missing=options.on_missing,
@@ -219,13 +222,13 @@ class _Restore:
 
     def _is_verbatim(self, prover: Prover, plan: Plan, table_plan: TablePlan) -> bool:
         table = table_plan.table
-        if not table_plan.is_verbatim:
+        if not table_plan.is_verbatim or not self.source.is_as_written(table.label):
             return False
 
         def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
             return plan.target_key(table.label, record.pk), plan.references(table, record)
 
-        return prover.is_verbatim(table, self.package.lines(table.label), expected_keys)
+        return prover.is_verbatim(table, self.source.lines(table.label), expected_keys)
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

@@ -141,7 +141,10 @@ def compare_files(report: Report, package: PackageReader, progress: Progress) ->
 
 
 def storages_of(package: PackageReader) -> dict[str, Storage]:
-    return files.storages_of(apps.get_model(entry.label) for entry in package.manifest.models)
+    """Return the storages of the file fields that a package covers and this code has, by alias."""
+    labels = [entry.label.split(".") for entry in package.manifest.models]
+    models = [apps.all_models.get(app_label, {}).get(name) for app_label, name in labels]
+    return files.storages_of(model for model in models if model is not None)
 
 
 def storage_of(storages: dict[str, Storage], record: FileRecord) -> Storage:

@@ -40,6 +40,11 @@ class Command(OperationCommand):
             "--config-to", type=Path, metavar="DIRECTORY", help="put the package's configuration files there"
         )
         add_identity(parser)
+        parser.add_argument(
+            "--allow-schema-differences",
+            action="store_true",
+            help="carry over what fits from a package of another schema, and report what does not",
+        )
         add_conversion(parser)
         self.add_no_input(parser)
 
@@ -52,6 +57,7 @@ class Command(OperationCommand):
             dry_run=options["dry_run"],
             safety_backup=options["safety_backup"],
             config_to=options["config_to"],
+            allow_schema_differences=options["allow_schema_differences"],
             keys=keys_of(options),
             conversion=conversion(options),
         )

@@ -16,6 +16,14 @@ class Command(OperationCommand):
             "--allow-extra", action="store_true", help="rows that the package does not have are no difference"
         )
         add_identity(parser)
+        parser.add_argument(
+            "--quick", action="store_true", help="compare digests: says which tables differ, and not which rows"
+        )
+        parser.add_argument(
+            "--allow-schema-differences",
+            action="store_true",
+            help="carry over what fits from a package of another schema, and report what does not",
+        )
         add_conversion(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -23,6 +31,8 @@ class Command(OperationCommand):
             package=options["package"],
             using=options["database"],
             allow_extra=options["allow_extra"],
+            quick=options["quick"],
+            allow_schema_differences=options["allow_schema_differences"],
             keys=keys_of(options),
             conversion=conversion(options),
         )

@@ -1,0 +1,21 @@
+"""The digest of a table's content, which is the same for equal rows under any keys, in any order, on any engine."""
+
+from __future__ import annotations
+
+import hashlib
+
+MODULUS = 2**256
+
+
+class ContentDigest:
+    """A sum of hashes, so that the order of rows does not matter: see ``FORMAT.md``. It detects accidents."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, content: bytes) -> None:
+        """Take in what one row says."""
+        self._sum += int.from_bytes(hashlib.sha256(content).digest(), "big")
+
+    def hexdigest(self) -> str:
+        return f"{self._sum % MODULUS:064x}"
