@@ -19,6 +19,8 @@ from django.db.models import FileField, Model
 from backups.errors import BackupError
 
 CHUNK_BYTES = 1024 * 1024
+CHANGES = ".changes-"
+"""How the directories of ``FileChanges`` begin."""
 
 
 def make_private(directory: Path) -> None:
@@ -74,7 +76,7 @@ class FileChanges:
     """
 
     def __init__(self, key: str, storages: Mapping[str, Storage]) -> None:
-        self._directory = f".changes-{key}"
+        self._directory = f"{CHANGES}{key}"
         self._storages = storages
         self._changes: dict[str, list[_Change]] = {}
 

@@ -91,11 +91,23 @@ class ExcludedEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableEntry:
+    """A table that no model knows, and the rows it had. They are not in the package."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilesEntry:
-    """The stored files: ``count`` names, of which ``missing`` had no file, ``bytes`` of content, and their list."""
+    """The stored files: ``count`` names, of which ``missing`` had no file, ``bytes`` of content, and their list.
+
+    ``unreferenced`` files were stored and named by no row; they are not in the package.
+    """
 
     count: int
     missing: int
+    unreferenced: int
     bytes: int
     index: Chunk | None
 
@@ -123,6 +135,7 @@ class Manifest:
     migrations: Mapping[str, tuple[str, ...]]
     models: tuple[ModelEntry, ...]
     excluded: tuple[ExcludedEntry, ...]
+    unknown_tables: tuple[TableEntry, ...]
     files: FilesEntry
     config: tuple[ConfigEntry, ...]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.apps import apps
 from django.db import connections, router
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
 from backups import conf
@@ -28,10 +29,14 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The models of one database: ``models`` in dump order, parents before the rows that refer to them."""
+    """The models of one database: ``models`` in dump order, parents before the rows that refer to them.
+
+    ``unknown_tables`` are those that no model has.
+    """
 
     models: tuple[type[Model], ...]
     excluded: tuple[Excluded, ...]
+    unknown_tables: tuple[str, ...]
 
 
 def of_database(using: str) -> Coverage:
@@ -68,7 +73,9 @@ def of_database(using: str) -> Coverage:
             taken[model._meta.db_table] = label
             models.append(model)
     models.sort(key=lambda model: model._meta.label_lower)
-    return Coverage(tuple(_parents_first(models)), tuple(excluded))
+    known = {model._meta.db_table for model in _concrete_models()} | {MigrationRecorder.Migration._meta.db_table}
+    unknown = sorted(tables - views - known)
+    return Coverage(tuple(_parents_first(models)), tuple(excluded), tuple(unknown))
 
 
 def _concrete_models() -> list[type[Model]]:

@@ -190,6 +190,7 @@ class _Conversion:
                 migrations=schema.applied_migrations(self.using),
                 models=models,
                 excluded=self._excluded(),
+                unknown_tables=(),
                 files=stored,
                 config=tuple(sorted(self.config, key=lambda entry: entry.member)),
             )
@@ -268,10 +269,10 @@ class _Conversion:
                     f"a fixture holds no files, and its rows name {absent}",
                     found=absent,
                 )
-            return FilesEntry(count=0, missing=0, bytes=0, index=None)
+            return FilesEntry(count=0, missing=0, unreferenced=0, bytes=0, index=None)
         records = self.files.records()
         index = self.writer.write_file_index(records)
-        entry = FilesEntry(count=self.files.count, missing=absent, bytes=self.files.bytes, index=index)
+        entry = FilesEntry(count=self.files.count, missing=absent, unreferenced=0, bytes=self.files.bytes, index=index)
         if self.report.operation == "convert":
             result = self.report.files
             result.package, result.missing, result.bytes, result.proved = entry.count, absent, entry.bytes, True

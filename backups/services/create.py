@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from backups import conf, databases, files, reports
 from backups.errors import BackupError, DifferencesFound
-from backups.package.manifest import ExcludedEntry, FileRecord, FilesEntry, Manifest, ModelEntry
+from backups.package.manifest import FileRecord, FilesEntry, Manifest, ModelEntry
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
@@ -23,7 +23,7 @@ from backups.records.digest import ContentDigest
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services import schema
+from backups.services import ledger, schema
 from backups.services.catalogue import PackageFile, package_name
 from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
@@ -121,17 +121,13 @@ class _Snapshot:
             covered = coverage.of_database(self.using)
             keys = KeyCache(self.using)
             models = tuple(self._write_table(writer, Table(model), keys) for model in covered.models)
-            excluded = tuple(
-                ExcludedEntry(
-                    label=one.model._meta.label_lower,
-                    rows=self.database.count(one.model._meta.db_table) if one.has_table else 0,
-                    reason=one.reason,
-                )
-                for one in covered.excluded
-            )
+            excluded = ledger.excluded_models(covered, self.using)
+            tables = ledger.unknown_tables(covered, self.using)
             migrations = schema.applied_migrations(self.using)
         with step(self.report, "read files"):
             stored = self._write_files(writer, files.storages_of(covered.models))
+        left_out = ledger.findings(covered, excluded, tables, stored.unreferenced, self.using)
+        self.report.findings += left_out
         manifest = Manifest.build(
             created=created.astimezone(UTC),
             kind=self.kind,
@@ -140,6 +136,7 @@ class _Snapshot:
             migrations=migrations,
             models=models,
             excluded=excluded,
+            unknown_tables=tables,
             files=stored,
             config=tuple(self._write_config(writer)),
         )
@@ -200,7 +197,13 @@ class _Snapshot:
         result.missing = len(missing)
         result.proved = True
         self._report_missing(missing)
-        return FilesEntry(count=result.package, missing=len(missing), bytes=result.bytes, index=index)
+        return FilesEntry(
+            count=result.package,
+            missing=len(missing),
+            unreferenced=ledger.count_unreferenced(storages, self.names),
+            bytes=result.bytes,
+            index=index,
+        )
 
     def _write_file(self, writer: PackageWriter, storage: Storage, alias: str, name: str) -> FileRecord:
         """Read a file twice: its hash is its name in the package, and the second reading proves that it held still."""

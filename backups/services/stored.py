@@ -33,6 +33,9 @@ class FileNames:
     def add(self, storage: str, name: str) -> None:
         self._sql.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (storage, name))
 
+    def __contains__(self, name: tuple[str, str]) -> bool:
+        return self._sql.execute("SELECT 1 FROM names WHERE storage = ? AND name = ?", name).fetchone() is not None
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._sql.execute("SELECT storage, name FROM names ORDER BY storage, name"))
 

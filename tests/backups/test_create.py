@@ -6,12 +6,14 @@ import json
 import re
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from backports import zstd
 from django.contrib.sessions.models import Session
+from django.db import connections
 from django.utils import timezone
 
 from backups.package.reader import PackageReader
@@ -104,3 +106,35 @@ def test_any_level_of_compression_is_read_back(system: System, settings: Any, le
     settings.BACKUPS = settings.BACKUPS | {"COMPRESSION_LEVEL": level}
     assert system.run("create_backup").code == 0
     assert system.run("validate_restore", "latest").code == 0
+
+
+def test_what_the_package_does_not_hold_is_told(seeded: System) -> None:
+    (seeded.media / "stranger").mkdir()
+    (seeded.media / "stranger/file.txt").write_text("of nobody")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("CREATE TABLE of_nobody (name VARCHAR(10))")
+        cursor.execute("INSERT INTO of_nobody VALUES ('row')")
+    try:
+        report = json.loads(seeded.run("create_backup", "--json").out)
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("DROP TABLE of_nobody")
+
+    told = {one["code"]: (one["severity"], one["model"], one["found"]) for one in report["findings"]}
+    assert told["table_unknown"] == ("info", "of_nobody", 1)
+    assert told["files_unreferenced"] == ("info", "", 1)
+    assert told["model_left_out"][0] == "info"
+    assert "left out: table of_nobody (1 rows)" in seeded.run("inspect_backup", "latest").out
+
+
+def test_rows_that_the_default_manager_hides_are_told_and_kept(new_system: Callable[..., System]) -> None:
+    with new_system("sqlite", "tests.awkward").active() as system:
+        from tests.awkward import models
+
+        models.Hidden(name="hidden", deleted=True).save()
+        report = json.loads(system.run("create_backup", "--json").out)
+        (told,) = [one for one in report["findings"] if one["code"] == "rows_hidden"]
+        assert (told["model"], told["found"]) == ("awkward.hidden", 1)
+        models.Hidden._base_manager.all().delete()
+        assert system.run("restore_backup", "latest").code == 0
+        assert models.Hidden._base_manager.get().name == "hidden"

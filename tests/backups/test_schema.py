@@ -52,7 +52,7 @@ def rewrite(
         index = writer.write_file_index(files())
         parts = {
             name: getattr(reader.manifest, name)
-            for name in ("created", "kind", "versions", "engine", "migrations", "excluded")
+            for name in ("created", "kind", "versions", "engine", "migrations", "excluded", "unknown_tables")
         }
         stored = replace(reader.manifest.files, index=index)
         writer.finish(Manifest.build(**parts, models=(*models, gone), files=stored, config=()))

@@ -68,7 +68,8 @@ def write(
             "migrations": {"app": ("0001_initial",)},
             "models": (entry,),
             "excluded": (),
-            "files": FilesEntry(count=3, missing=1, bytes=2 * size, index=index),
+            "unknown_tables": (),
+            "files": FilesEntry(count=3, missing=1, unreferenced=0, bytes=2 * size, index=index),
             "config": (config,),
         }
         manifest = Manifest.build(**parts)

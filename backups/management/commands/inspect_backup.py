@@ -110,5 +110,6 @@ def _models(manifest: Manifest) -> list[str]:
         table(("model", "rows", "identity", "size"), rows, right=(1, 3)),
         f"without rows: {', '.join(empty) or 'none'}",
         *(f"left out: {entry.label} ({entry.rows} rows): {entry.reason}" for entry in manifest.excluded),
+        *(f"left out: table {entry.table} ({entry.rows} rows): no model has it" for entry in manifest.unknown_tables),
         "",
     ]
