@@ -11,6 +11,7 @@ from backups import conf
 from backups.records.comparison import (
     CHANGED,
     CREATED,
+    UNCHANGED,
     Comparison,
     Pair,
     Scratch,
@@ -70,8 +71,13 @@ class Prover:
             digest.add(table.content(record))
         return digest.hexdigest()
 
-    def differences(self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras) -> list[Finding]:
-        """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say."""
+    def differences(
+        self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras
+    ) -> tuple[list[Finding], int]:
+        """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say.
+
+        The second value counts the rows that are as they should be.
+        """
         reader = RowReader(table, self.using, self._keys)
         comparison = Comparison(self._scratch, table)
         comparison.fill(
@@ -84,8 +90,9 @@ class Prover:
         findings: list[Finding] = []
         for kind in (missing, different, extra):
             findings += _capped(table, kind)
+        unchanged = comparison.count(UNCHANGED)
         comparison.drop()
-        return findings
+        return findings, unchanged
 
     def _counted(self, table: Table, records: Iterable[Record]) -> Iterator[Record]:
         self._progress.start(f"verify {table.label}")

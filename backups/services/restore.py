@@ -210,7 +210,7 @@ class _Restore:
                 self.report.findings.append(_wrong_count(table, expected_rows, result.after))
             findings: Sequence[Finding] = ()
             if not self._is_verbatim(prover, plan, table_plan):
-                findings = prover.differences(
+                findings, _ = prover.differences(
                     table,
                     partial(_expected, plan, label),
                     self._extras(plan, label),

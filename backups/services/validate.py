@@ -105,7 +105,7 @@ def _compare_rows(report: Report, source: Source, options: ValidateOptions, prog
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
         if entry.label in append_only:
             extras = Extras.APPENDED
-        findings = prover.differences(table, partial(source.records, entry.label), extras)
+        findings, result.unchanged = prover.differences(table, partial(source.records, entry.label), extras)
         report.findings += findings
         result.proved = not any(finding.severity is Severity.ERROR for finding in findings)
     scratch.close()
