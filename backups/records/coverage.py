@@ -100,21 +100,36 @@ def _excluded_by_setting() -> set[str]:
 
 
 def _parents_first(models: list[type[Model]]) -> list[type[Model]]:
-    """Order models so that ``loaddata`` finds a natural key's rows before they are referred to; cycles by label."""
-    covered = set(models)
+    """Order models so that ``loaddata`` finds the rows that are referred to.
+
+    A reference that may be null can wait for a row that comes later, so that a cycle is broken there.
+    """
+    required = {model: set(_referred(model, models, null=False)) for model in models}
     ordered: dict[type[Model], None] = {}
     visiting: set[type[Model]] = set()
 
+    def needs(model: type[Model], other: type[Model], seen: set[type[Model]]) -> bool:
+        seen.add(model)
+        return other in required[model] or any(needs(one, other, seen) for one in required[model] - seen)
+
     def visit(model: type[Model]) -> None:
-        if model in ordered or model in visiting or model not in covered:
+        if model in ordered or model in visiting:
             return
         visiting.add(model)
-        for field in model._meta.local_concrete_fields:
-            if field.remote_field is not None:
-                visit(related_model(field))
+        for target in _referred(model, models, null=False):
+            visit(target)
+        for target in _referred(model, models, null=True):
+            if not needs(target, model, set()):
+                visit(target)
         visiting.discard(model)
         ordered[model] = None
 
     for model in models:
         visit(model)
     return list(ordered)
+
+
+def _referred(model: type[Model], covered: list[type[Model]], *, null: bool) -> list[type[Model]]:
+    """Return the covered models that a model's foreign keys refer to, of those that may be null, or of the others."""
+    fields = [field for field in model._meta.local_concrete_fields if field.remote_field and field.null is null]
+    return [target for target in map(related_model, fields) if target in covered]

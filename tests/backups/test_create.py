@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from backups.package.reader import PackageReader
 from documents.models import DocumentVersion
+from tests import oracle
 from tests.systems import System
 
 
@@ -138,3 +139,22 @@ def test_rows_that_the_default_manager_hides_are_told_and_kept(new_system: Calla
         models.Hidden._base_manager.all().delete()
         assert system.run("restore_backup", "latest").code == 0
         assert models.Hidden._base_manager.get().name == "hidden"
+
+
+def test_djangos_own_loaddata_loads_a_package_in_an_emergency(
+    new_system: Callable[..., System], tmp_path: Path
+) -> None:
+    with new_system("sqlite").active() as old:
+        old.run("seed_demo")
+        old.run("create_backup")
+        (package,) = old.packages.glob("backup-*.zip")
+        before = oracle.rows(ignore={"core.auditevent"})
+    with PackageReader(package) as reader, (tmp_path / "rows.jsonl").open("wb") as fixture:
+        for entry in reader.manifest.models:
+            fixture.writelines(line + b"\n" for line in reader.lines(entry.label))
+    with new_system("sqlite").active() as new:
+        with connections["default"].constraint_checks_disabled():
+            assert new.run("loaddata", str(tmp_path / "rows.jsonl")).code == 0
+        loaded = oracle.rows(ignore={"core.auditevent"})
+    assert {label: len(rows) for label, rows in loaded.items()} == {label: len(rows) for label, rows in before.items()}
+    assert loaded["documents.document"] == before["documents.document"]
