@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,6 +118,10 @@ class Database:
         """Return the largest value of an integer column, 0 where there is none."""
         return int(self._value(f"SELECT MAX({self._quote(column)}) FROM {self._quote(table)}") or 0)
 
+    def next_key(self, model: type[Model]) -> int:
+        """Return the primary key that the next row of a model with an automatic one will get, or less."""
+        return self.largest(model._meta.db_table, str(model._meta.pk.column)) + 1
+
     def distinct(self, table: str, column: str) -> Iterator[str]:
         """Yield the different texts in a column, empty ones left out."""
         quoted = self._quote(column)
@@ -160,11 +164,14 @@ class Database:
             for table in tables:
                 cursor.execute(f"DELETE FROM {self._quote(table)}")
 
-    def reset_sequences(self, models: Sequence[type[Model]]) -> None:
-        """Let the next automatic key of each model follow its largest."""
+    def reset_sequences(self, models: Mapping[type[Model], int]) -> None:
+        """Let the next automatic key of each model follow its largest, and be at least the number given."""
         with self.connection.cursor() as cursor:
             for sql in self.connection.ops.sequence_reset_sql(no_style(), list(models)):
                 cursor.execute(sql)
+
+    def after_commit(self, models: Mapping[type[Model], int]) -> None:
+        """Do what ``reset_sequences`` could not do inside the transaction."""
 
     def check_constraints(self) -> None:
         """Make the database check now what it would check at commit. Raises ``IntegrityError``."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from django.db import transaction
+from django.db.models import Model
 
 from backups.databases import base
 
@@ -56,8 +57,21 @@ class Database(base.Database):
                 cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
                 cursor.fetchall()
 
-    def reset_sequences(self, models: Sequence[type]) -> None:
-        """Nothing to do: InnoDB's counters follow the keys that are inserted, and setting one would commit."""
+    def next_key(self, model: type[Model]) -> int:
+        given = self._value(
+            "SELECT auto_increment FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s",
+            [model._meta.db_table],
+        )
+        return max(int(given or 0), super().next_key(model))
+
+    def reset_sequences(self, models: Mapping[type[Model], int]) -> None:
+        """Nothing to do yet: InnoDB's counters follow the keys that are inserted, and setting one would commit."""
+
+    def after_commit(self, models: Mapping[type[Model], int]) -> None:
+        for model, least in models.items():
+            if least > self.next_key(model):
+                with self.connection.cursor() as cursor:
+                    cursor.execute(f"ALTER TABLE {self._quote(model._meta.db_table)} AUTO_INCREMENT = {int(least)}")
 
     def databases(self, prefix: str) -> list[str]:
         with self.connection.cursor() as cursor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,26 +98,33 @@ class Database(base.Database):
             else:
                 cursor.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
 
-    def reset_sequences(self, models: Sequence[type[Model]]) -> None:
+    def next_key(self, model: type[Model]) -> int:
+        sequence = self._sequence(model, str(model._meta.pk.column))
+        if sequence is None:
+            return super().next_key(model)
+        return int(self._value(f"SELECT last_value + is_called::int FROM {sequence}"))
+
+    def _sequence(self, model: type[Model], column: str) -> str | None:
+        name: str | None = self._value(
+            "SELECT pg_get_serial_sequence(%s, %s)", [self._quote(model._meta.db_table), column]
+        )
+        return name
+
+    def reset_sequences(self, models: Mapping[type[Model], int]) -> None:
         # Django's setval() survives a rollback; ALTER SEQUENCE does not.
         with self.connection.cursor() as cursor:
-            for model in models:
+            for model, least in models.items():
                 for field in model._meta.local_concrete_fields:
-                    if isinstance(field, (AutoField, AutoFieldMixin)):
-                        cursor.execute(
-                            "SELECT pg_get_serial_sequence(%s, %s)", [self._quote(model._meta.db_table), field.column]
-                        )
-                        sequence = cursor.fetchone()[0]
-                        if sequence:
-                            # Never backwards: a key that was given away once may still be named in a log.
-                            following = f"SELECT last_value + is_called::int FROM {sequence}"
-                            first = max(
-                                self._value(following), self.largest(model._meta.db_table, str(field.column)) + 1
-                            )
-                            last = self._value(
-                                "SELECT seqmax FROM pg_sequence WHERE seqrelid = %s::regclass", [sequence]
-                            )
-                            cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {min(first, last)}")
+                    is_automatic = isinstance(field, (AutoField, AutoFieldMixin))
+                    sequence = self._sequence(model, str(field.column)) if is_automatic else None
+                    if sequence is None:
+                        continue
+                    # Never backwards: a key that was given away once may still be named in a log.
+                    given = self._value(f"SELECT last_value + is_called::int FROM {sequence}")
+                    largest = self.largest(model._meta.db_table, str(field.column))
+                    last = self._value("SELECT seqmax FROM pg_sequence WHERE seqrelid = %s::regclass", [sequence])
+                    first = min(max(given, largest + 1, least), last)
+                    cursor.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {first}")
 
     def check_constraints(self) -> None:
         with self.connection.cursor() as cursor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import Model
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
@@ -40,8 +41,20 @@ class Database(base.Database):
             for table in tables:
                 cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
 
-    def reset_sequences(self, models: Sequence[type]) -> None:
-        """Nothing to do: AUTOINCREMENT follows the keys that are inserted."""
+    def next_key(self, model: type[Model]) -> int:
+        given = self._value("SELECT seq FROM sqlite_sequence WHERE name = %s", [model._meta.db_table])
+        return max(int(given or 0) + 1, super().next_key(model))
+
+    def reset_sequences(self, models: Mapping[type[Model], int]) -> None:
+        # AUTOINCREMENT follows the keys that are inserted; what was given away and deleted, it has to be told.
+        with self.connection.cursor() as cursor:
+            for model, least in models.items():
+                given = [least - 1, model._meta.db_table]
+                cursor.execute("SELECT 1 FROM sqlite_sequence WHERE name = %s", given[1:])
+                if cursor.fetchone():
+                    cursor.execute("UPDATE sqlite_sequence SET seq = max(seq, %s) WHERE name = %s", given)
+                elif least > 1:
+                    cursor.execute("INSERT INTO sqlite_sequence (seq, name) VALUES (%s, %s)", given)
 
     @contextmanager
     def lock(self, purpose: str = "operation") -> Iterator[bool]:

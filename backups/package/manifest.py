@@ -69,7 +69,11 @@ class ReferenceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One table. ``digest`` is of its content: equal for equal rows on any engine, in any order, under any keys."""
+    """One table. ``digest`` is of its content: equal for equal rows on any engine, in any order, under any keys.
+
+    ``next_key`` is the primary key that the next row would have got; None where the database makes none up. Keys below
+    it may have been given away and deleted, and are never given to another row.
+    """
 
     label: str
     table: str
@@ -78,6 +82,7 @@ class ModelEntry:
     identity: IdentityEntry
     references: tuple[ReferenceEntry, ...]
     digest: str
+    next_key: int | None
     chunks: tuple[Chunk, ...]
 
 

@@ -255,6 +255,7 @@ class _Conversion:
             identity=schema.identity(table),
             references=schema.references(table),
             digest=digest.hexdigest(),
+            next_key=None,
             chunks=tuple(written.chunks),
         )
 

@@ -173,6 +173,7 @@ class _Snapshot:
             identity=schema.identity(table),
             references=schema.references(table),
             digest=digest.hexdigest(),
+            next_key=self.database.next_key(table.model) if table.has_automatic_key else None,
             chunks=tuple(model.chunks),
         )
 

@@ -49,7 +49,7 @@ class Loader:
             self._delete(table)
         for table in self.plan.tables.values():
             self._insert(table)
-        self.database.reset_sequences([plan.table.model for plan in self.plan.tables.values()])
+        self.database.reset_sequences(self.plan.next_keys)
 
     def _delete(self, plan: TablePlan) -> None:
         """Delete the rows that are to go, and those to be overwritten: they are inserted again, whole.

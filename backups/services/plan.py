@@ -50,9 +50,10 @@ class PlannedRow:
 class TablePlan:
     """What becomes of the rows of one table. Without a ``comparison``, every row is new and keeps its key."""
 
-    def __init__(self, table: Table, rows: int, before: int) -> None:
+    def __init__(self, table: Table, rows: int, before: int, next_key: int) -> None:
         self.table = table
         self.package_rows = rows
+        self.next_key = next_key
         self.before = before
         self.comparison: Comparison | None = None
         self.keys: KeyMap | None = None
@@ -99,7 +100,9 @@ class Plan:
         self._is_converted = source.package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
         for entry in source.entries:
             table = Table(apps.get_model(entry.label))
-            self.tables[entry.label] = TablePlan(table, entry.rows, self.database.count(table.name))
+            self.tables[entry.label] = TablePlan(
+                table, entry.rows, self.database.count(table.name), entry.next_key or 0
+            )
         for label in self._parents_first():
             self._plan(self.tables[label])
         self._resolve_references()
@@ -110,6 +113,11 @@ class Plan:
     @property
     def changes_anything(self) -> bool:
         return any(table.changes_anything for table in self.tables.values())
+
+    @property
+    def next_keys(self) -> dict[type[Model], int]:
+        """The least that the next automatic primary key of each model may be: the package's rows never lend theirs."""
+        return {plan.table.model: plan.next_key for plan in self.tables.values() if plan.table.has_automatic_key}
 
     def rows(self, label: str) -> Iterator[PlannedRow]:
         """Yield what is to become of each record, in the order of the package."""
@@ -211,7 +219,7 @@ class Plan:
             taken = comparison.keep_free_keys(extras_stay=plan.extras_stay)
             if table.has_automatic_key:
                 first = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
-                comparison.allocate(first + 1)
+                comparison.allocate(max(first + 1, plan.next_key))
             else:
                 self.findings += [_key_taken(table, pk) for pk in taken]
         if table.key_is_content:

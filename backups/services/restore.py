@@ -10,6 +10,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
 
 from backups import databases, reports
 from backups.records.record import Record
@@ -100,6 +101,7 @@ class _Restore:
         self.results: dict[str, ModelResult] = {}
         self.files = FileRestore(source.package, report, progress)
         self.safety_backup = ""
+        self.next_keys: dict[type[Model], int] = {}
 
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.source.entries]
@@ -119,6 +121,7 @@ class _Restore:
         finally:
             ContentType.objects.clear_cache()
         self.files.keep()
+        self.database.after_commit(self.next_keys)
         if self.options.config_to is not None:
             restore_config(self.package, self.options.config_to)
         self.report.verdict = Verdict.PROVED
@@ -150,6 +153,7 @@ class _Restore:
                 raise _RolledBack
             self._stop_on_errors()
             if plan.changes_anything:
+                self.next_keys = plan.next_keys
                 self._change(plan)
             with step(report, "verify"):
                 self._verify(plan)

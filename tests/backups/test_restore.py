@@ -276,6 +276,22 @@ def test_every_operation_leaves_a_report_with_its_proof(seeded: System) -> None:
     assert (users.package, users.before, users.after, users.proved) == (10, 2, 10, True)
 
 
+def test_a_key_that_was_given_away_is_never_given_again(
+    system: System, new_system: Callable[..., System], tmp_path: Path
+) -> None:
+    system.run("seed_demo")
+    gone = get_user_model().objects.create_user("gone")
+    key = gone.pk
+    gone.delete()
+    package = tmp_path / "package.zip"
+    assert system.run("create_backup", "--output", str(package)).code == 0
+    with new_system(system.engine).active() as other:
+        assert other.run("restore_backup", str(package)).code == 0
+        assert get_user_model().objects.create_user("new").pk > key
+    assert system.run("restore_backup", str(package), "--mode", "replace", "--no-input").code == 0
+    assert get_user_model().objects.create_user("new").pk > key
+
+
 @pytest.fixture
 def postgresql(new_system: Callable[..., System]) -> Iterator[System]:
     with new_system("postgresql").active() as active:

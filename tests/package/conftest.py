@@ -58,6 +58,7 @@ def write(
             identity=IdentityEntry(rule="natural", fields=("name",)),
             references=(),
             digest="0" * 64,
+            next_key=None,
             chunks=tuple(model.chunks),
         )
         parts: dict[str, Any] = {
