@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from django.apps import apps
-from django.db.models import FileField, JSONField, Model
+from django.db.models import FileField, IntegerField, JSONField, Model
 
+from backups.errors import PackageDamaged
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
@@ -111,6 +112,37 @@ class Table:
         """Whether nothing keeps two rows from having one identity."""
         return self.identity.rule is Rule.NATURAL and not identity.keeps_natural_key_unique(self.model)
 
+    def require_shape(self, record: Record) -> None:
+        """Raise ``PackageDamaged`` for what cannot be a row of this table: other fields, keys of other types."""
+        names, referring, generic = self._shape
+        is_sound = (
+            record.fields.keys() == names
+            and record.refs.keys() <= referring.keys()
+            and all(key is None or type(key) in referring[name] for name, key in record.refs.items())
+            and record.keys.keys() <= (referring.keys() | generic)
+            and all(isinstance(key, list) and key for key in record.keys.values())
+            and all(re.fullmatch("-?[0-9]+", str(record.fields[name])) for name in generic & record.keys.keys())
+            and names.issuperset(record.json_null)
+            and self._is_key(record.pk)
+        )
+        if not is_sound:
+            raise PackageDamaged(
+                f"a record of {self.label} with the primary key {record.pk!r} cannot be one of its rows"
+            )
+
+    def _is_key(self, pk: Any) -> bool:
+        if len(self.key_fields) > 1:
+            return isinstance(pk, list) and len(pk) == len(self.key_fields) and all(map(_is_plain, pk))
+        return type(pk) is int if self.has_automatic_key else _is_plain(pk)
+
+    @cached_property
+    def _shape(self) -> tuple[set[str], dict[str, set[Any]], set[str]]:
+        names = {field.name for field in self.columns}
+        referring: dict[str, set[Any]] = {
+            one.name: {int} if _holds_integers(one) else {int, float, str} for one in self.references
+        }
+        return names, referring, {one.object_id for one in self.generics}
+
     @cached_property
     def may_refer_to_twins(self) -> bool:
         return any(one.natural and not identity.keeps_natural_key_unique(one.to) for one in self.references) or bool(
@@ -195,6 +227,14 @@ class Table:
         if index is None or not isinstance(value, list):  # not a list: a reference that dangles
             return value
         return value[index] if index < len(value) else None
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in {int, float, str}
+
+
+def _holds_integers(reference: Reference) -> bool:
+    return isinstance(final_field(reference.field), IntegerField)
 
 
 def _reference(field: AnyField) -> Reference:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from django.apps import apps
@@ -44,8 +43,13 @@ class Source:
 
     def records(self, label: str) -> Iterator[Record]:
         """Read the records of a model with the fields that it has in this code."""
-        records = map(partial(parse, label=label), self.package.lines(label))
-        return records if self.is_as_written(label) else map(partial(self._adapt, label), records)
+        table = Table(apps.get_model(label))
+        for line in self.package.lines(label):
+            record = parse(line, label)
+            if not self.is_as_written(label):
+                record = self._adapt(label, record)
+            table.require_shape(record)
+            yield record
 
     def is_as_written(self, label: str) -> bool:
         """Return whether the model's records need no change."""
