@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from backups.errors import PackageDamaged
-from backups.package.container import MANIFEST, SIGNATURE, ContainerReader
+from backups.package.container import FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
 from backups.package.signature import SIGNATURE_BYTES, Signature
 
@@ -65,23 +66,46 @@ class PackageReader:
 
     def check(self, progress: Progress) -> None:
         """Read every member and compare its hash, and count every chunk's lines. Raises ``PackageDamaged``."""
-        sizes = [chunk.size for chunk in self.manifest.chunks] + [self.manifest.files.bytes]
-        progress.start("check package", sum(sizes), "bytes")
-        for chunk in self.manifest.chunks:
-            rows = sum(1 for _ in self._lines(chunk))
-            if rows != chunk.rows:
-                raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
-            progress.advance(chunk.size)
-        referenced = {record.sha256 for record in self.files()}
-        stored = {name.removeprefix("files/") for name in self._container.members if name.startswith("files/")}
-        if referenced - {None} != stored:
-            raise PackageDamaged("the stored files are not those that files.jsonl.zst lists")
-        for sha256 in sorted(stored):
-            for data in self.iter_file(sha256):
-                progress.advance(len(data))
-        for entry in self.manifest.config:
-            self.read_config(entry)
+        for _, problem in self.problems(progress):
+            raise problem
+
+    def problems(self, progress: Progress) -> Iterator[tuple[str, PackageDamaged]]:
+        """Do what ``check`` does, and yield each damaged member with what is wrong with it."""
+        chunks = self.manifest.chunks
+        progress.start("check package", sum(chunk.size for chunk in chunks) + self.manifest.files.bytes, "bytes")
+        checks: list[tuple[str, Callable[[], None]]] = [
+            *((chunk.member, partial(self._check_chunk, chunk, progress)) for chunk in chunks),
+            (FILE_INDEX, self._check_stored),
+            *((f"files/{sha256}", partial(self._check_file, sha256, progress)) for sha256 in sorted(self._stored)),
+            *((entry.member, partial(self._check_config, entry)) for entry in self.manifest.config),
+        ]
+        for member, check in checks:
+            try:
+                check()
+            except PackageDamaged as error:
+                yield member, error
         progress.finish()
+
+    def _check_chunk(self, chunk: Chunk, progress: Progress) -> None:
+        rows = sum(1 for _ in self._lines(chunk))
+        if rows != chunk.rows:
+            raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
+        progress.advance(chunk.size)
+
+    def _check_stored(self) -> None:
+        if {record.sha256 for record in self.files()} - {None} != self._stored:
+            raise PackageDamaged("the stored files are not those that files.jsonl.zst lists")
+
+    def _check_file(self, sha256: str, progress: Progress) -> None:
+        for data in self.iter_file(sha256):
+            progress.advance(len(data))
+
+    def _check_config(self, entry: ConfigEntry) -> None:
+        self.read_config(entry)
+
+    @property
+    def _stored(self) -> set[str]:
+        return {name.removeprefix("files/") for name in self._container.members if name.startswith("files/")}
 
     def lines(self, label: str) -> Iterator[bytes]:
         """Read the records of a model, one line each, without the line feed."""

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from django.apps import apps
 
+from backups.errors import PackageDamaged
 from backups.package.fixtures import FixtureObject
 from backups.package.foreign import MAX_METADATA_BYTES, ForeignFile, ForeignMember, contents, recognise
 from backups.package.manifest import Manifest
@@ -19,6 +20,8 @@ from backups.reporting import NoProgress, Progress
 from backups.services.catalogue import package_path
 from backups.services.keys import Keys
 from backups.services.trust import Signer, signer
+
+PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +106,25 @@ def inspect(
         if foreign is not None:
             return _inspect_foreign(foreign, path, name, progress or NoProgress(), mapping or {})
         with PackageReader(path) as opened:
-            opened.check(progress or NoProgress())
+            _require_sound(opened, progress or NoProgress())
             signed_by = signer(opened.signature)
             return Inspection(name=name, size=path.stat().st_size, signer=signed_by, manifest=opened.manifest)
+
+
+def _require_sound(package: PackageReader, progress: Progress) -> None:
+    """Raise ``PackageDamaged`` for a package that is not whole, and say what of it is."""
+    problems = dict(package.problems(progress))
+    if not problems:
+        return
+    models = [entry for entry in package.manifest.models if entry.rows]
+    whole = [entry.label for entry in models if not any(chunk.member in problems for chunk in entry.chunks)]
+    files = package.manifest.files.count - sum(1 for member in problems if member.startswith("files/"))
+    raise PackageDamaged(
+        "\n  ".join([f"{len(problems)} members are damaged:", *map(str, list(problems.values())[:PROBLEMS_SHOWN])])
+        + f"\nwhole are {files} of {package.manifest.files.count} files, and {len(whole)} of {len(models)} models: "
+        + (", ".join(whole) or "none"),
+        hint="use another package; unzip and zstd read what is whole of this one",
+    )
 
 
 def _inspect_foreign(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 from django.db import connections
@@ -82,3 +83,20 @@ def test_latest_is_never_a_safety_backup(seeded: System, package: Path) -> None:
     seeded.run("reinit_system", "--no-input")
     assert len(list(seeded.packages.glob("safety-*.zip"))) == 1
     assert package.name in seeded.run("inspect_backup", "latest").out
+
+
+def test_what_is_whole_of_a_damaged_package_is_told(seeded: System, package: Path) -> None:
+    data = bytearray(package.read_bytes())
+    with zipfile.ZipFile(package) as archive:
+        for name in ("data/documents.document/00000.jsonl.zst", "data/core.user/00000.jsonl.zst"):
+            data[archive.getinfo(name).header_offset + 200] ^= 1
+    damaged = package.with_name("damaged.zip")
+    damaged.write_bytes(data)
+
+    result = seeded.run("inspect_backup", str(damaged))
+
+    assert result.code == 4
+    assert "2 members are damaged" in result.err
+    assert "data/documents.document/00000.jsonl.zst" in result.err
+    assert "whole are 7 of 7 files, and 15 of 17 models" in result.err
+    assert "workflows.documentworkflow" in result.err
