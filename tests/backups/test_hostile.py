@@ -94,7 +94,7 @@ def test_a_label_that_is_none_is_refused(seeded: System, package: Path, name: st
         assert seeded.run("restore_backup", str(target)).code == 4
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", [*range(10), 21, 58])  # the last two have found something once
 def test_random_lies_end_in_a_refusal_or_a_proof(new_system: Callable[..., System], seed: int, tmp_path: Path) -> None:
     with new_system("sqlite").active() as system:
         package = rewrite(GOLDEN, tmp_path / "lies.zip", random_lines(seed))
