@@ -108,6 +108,22 @@ def keeps_natural_key_unique(model: type[Model]) -> bool:
     return any(names <= fields and not any(get_field(model, name).null for name in names) for names in sets)
 
 
+def is_unique(model: type[Model], paths: set[tuple[str, ...]]) -> bool:
+    """Return whether constraints keep what a set of paths leads to unique, each reference followed to its row."""
+    sets = [names for owner in (model, *model._meta.all_parents) for names in unique_sets(owner)]
+    sets.append((model._meta.pk.name,))
+    return any(all(_is_pinned(model, name, paths) for name in names) for names in sets)
+
+
+def _is_pinned(model: type[Model], name: str, paths: set[tuple[str, ...]]) -> bool:
+    """Return whether paths determine a column: they lead to it, or say which row it refers to."""
+    if (name,) in paths or (name == model._meta.pk.name and ("pk",) in paths):
+        return True
+    field = get_field(model, name)
+    below = {path[1:] for path in paths if path[0] == name and len(path) > 1}
+    return field.remote_field is not None and bool(below) and is_unique(related_model(field), below)
+
+
 def _candidates(model: type[Model], above: frozenset[type[Model]]) -> Iterator[Identity]:
     above |= {model}
     pk = model._meta.pk
