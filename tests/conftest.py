@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from tests.systems import ENGINES, Engine, System, Unreachable
 
-settings.register_profile("short", max_examples=int(os.environ.get("MAXEX", "24")), deadline=None)
+settings.register_profile("short", max_examples=24, deadline=None)
 settings.register_profile("long", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
