@@ -47,7 +47,7 @@ def test_the_table_is_what_the_commands_do(system: System) -> None:
             outcomes = [document.outcome_of_fixture(system, case, style) for style in document.STYLES.values()]
             assert f"| {case.name} | {' | '.join(outcomes)} | kept |" in text
         assert all(f"| {case.name} |" in text for case in CASES)
-        kinds = document._cycle(system, system, None)
+    kinds = document._cycle(system, system, None)
     assert set(kinds.values()) == {document.KEPT}, kinds
     assert all(f"| {kind} |" in text for kind in kinds)
     assert document.CHANGED not in text.split("## From every engine on every engine")[1]
