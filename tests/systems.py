@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.conf import settings
@@ -53,7 +54,7 @@ class Engine:
         self._templates: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base = {**dj_database_url.parse(URLS[name]), "OPTIONS": OPTIONS[name]}
         try:
-            with _connected(self._base), connections["default"].cursor() as cursor:
+            with connected(self._base), connections["default"].cursor() as cursor:
                 cursor.execute("SELECT 1")
         except Exception as error:
             raise Unreachable(f"{name} at {URLS[name]}: {error}") from error
@@ -72,6 +73,22 @@ class Engine:
         self._made.append(copy["NAME"])
         return copy
 
+    def empty(self) -> dict[str, Any]:
+        """Return the configuration of a database without tables."""
+        made = self._configuration()
+        if self.name == "postgresql":
+            self._administer(f'CREATE DATABASE "{made["NAME"]}"')
+        elif self.name == "mariadb":
+            self._administer(f"CREATE DATABASE `{made['NAME']}` CHARACTER SET utf8mb4")
+        self._made.append(made["NAME"])
+        return made
+
+    def url(self, configuration: dict[str, Any]) -> str:
+        """Write a configuration as another process reads it."""
+        if self.name == "sqlite":
+            return f"sqlite:///{configuration['NAME']}"
+        return urlsplit(URLS[self.name])._replace(path=f"/{configuration['NAME']}").geturl()
+
     def drop(self, name: str) -> None:
         if self.name == "sqlite":
             for path in Path(name).parent.glob(f"{Path(name).name}*"):
@@ -87,13 +104,8 @@ class Engine:
 
     def _template(self, apps: tuple[str, ...]) -> dict[str, Any]:
         if apps not in self._templates:
-            template = self._configuration()
-            if self.name == "postgresql":
-                self._administer(f'CREATE DATABASE "{template["NAME"]}"')
-            elif self.name == "mariadb":
-                self._administer(f"CREATE DATABASE `{template['NAME']}` CHARACTER SET utf8mb4")
-            self._made.append(template["NAME"])
-            with _connected(template):
+            template = self.empty()
+            with connected(template):
                 call_command("migrate", verbosity=0)
                 with installed(apps):  # which have no migrations, and refer to tables that come from some
                     call_command("migrate", verbosity=0, run_syncdb=True)
@@ -105,11 +117,11 @@ class Engine:
         return {**self._base, "NAME": str(self.directory / f"{name}.sqlite3") if self.name == "sqlite" else name}
 
     def _administer(self, sql: str) -> None:
-        with _connected(self._base), connections["default"].cursor() as cursor:
+        with connected(self._base), connections["default"].cursor() as cursor:
             cursor.execute(sql)
 
     def _copy_tables(self, source: str, target: str) -> None:
-        with _connected({**self._base, "NAME": target}), connections["default"].cursor() as cursor:
+        with connected({**self._base, "NAME": target}), connections["default"].cursor() as cursor:
             cursor.execute(f"SHOW TABLES FROM `{source}`")
             tables = [table for (table,) in cursor.fetchall()]
             cursor.execute("SET foreign_key_checks = 0")
@@ -145,7 +157,7 @@ class System:
             "default": {"BACKEND": filesystem, "OPTIONS": {"location": self.media}},
             "backups": {"BACKEND": filesystem, "OPTIONS": {"location": self.packages}},
         }
-        with installed(self.apps), override_settings(STORAGES=stored), _connected(self.configuration):
+        with installed(self.apps), override_settings(STORAGES=stored), connected(self.configuration):
             yield self
 
     def run(self, command: str, *arguments: str, **options: Any) -> Result:
@@ -174,7 +186,7 @@ def installed(apps: tuple[str, ...]) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(configuration: dict[str, Any]) -> Iterator[None]:
+def connected(configuration: dict[str, Any]) -> Iterator[None]:
     """Let the alias ``default`` stand for another database."""
     original, live = connections.settings["default"], connections["default"]
     connections.settings["default"] = {**original, "TEST": original.get("TEST", {}), **configuration}

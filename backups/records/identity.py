@@ -20,7 +20,7 @@ from typing import Any, cast
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import AutoField, Model, UniqueConstraint
+from django.db.models import AutoField, ForeignObjectRel, Model, UniqueConstraint
 from django.db.models.fields import AutoFieldMixin
 
 from backups.records.relations import get_field, key_model, related_model
@@ -78,6 +78,8 @@ def natural_key_parts(model: type[Model]) -> tuple[Part, ...] | None:
     fields = natural_key_fields(model)
     if fields is None:
         return (Part(("pk",), model),)
+    if set(fields) & {object_id for _, object_id in generic_columns(model)}:
+        return None  # the key of whatever row a generic foreign key means, as in taggit
     return tuple(Part(tuple(path.split("__"))) for path in fields)
 
 
@@ -104,6 +106,22 @@ def keeps_natural_key_unique(model: type[Model]) -> bool:
     pk = model._meta.pk.name
     sets = [set(names) for names in unique_sets(model)] + [{pk}]
     return any(names <= fields and not any(get_field(model, name).null for name in names) for names in sets)
+
+
+def is_unique(model: type[Model], paths: set[tuple[str, ...]]) -> bool:
+    """Return whether constraints keep what a set of paths leads to unique, each reference followed to its row."""
+    sets = [names for owner in (model, *model._meta.all_parents) for names in unique_sets(owner)]
+    sets.append((model._meta.pk.name,))
+    return any(all(_is_pinned(model, name, paths) for name in names) for names in sets)
+
+
+def _is_pinned(model: type[Model], name: str, paths: set[tuple[str, ...]]) -> bool:
+    """Return whether paths determine a column: they lead to it, or say which row it refers to."""
+    if (name,) in paths or (name == model._meta.pk.name and ("pk",) in paths):
+        return True
+    field = get_field(model, name)
+    below = {path[1:] for path in paths if path[0] == name and len(path) > 1}
+    return field.remote_field is not None and bool(below) and is_unique(related_model(field), below)
 
 
 def _candidates(model: type[Model], above: frozenset[type[Model]]) -> Iterator[Identity]:
@@ -143,7 +161,8 @@ def generic_columns(model: type[Model]) -> Iterator[tuple[str, str]]:
 def _expand(model: type[Model], name: str, above: frozenset[type[Model]]) -> tuple[Part, ...] | None:
     """Follow one field of a unique set to plain columns.
 
-    None where it is null, inherited or turns in a circle, or where a generic foreign key keeps a primary key in it.
+    None where it is null, inherited or turns in a circle. What a generic foreign key means is no column that a join
+    reaches, so that it identifies a row only where no other row has to be told which one is meant.
     """
     try:
         field = get_field(model, name)
@@ -151,7 +170,9 @@ def _expand(model: type[Model], name: str, above: frozenset[type[Model]]) -> tup
         return None
     if field.null or field not in model._meta.local_concrete_fields:
         return None
-    if any(name == object_field for _, object_field in generic_columns(model)):
+    if any(name == object_field for _, object_field in generic_columns(model)) and (
+        len(above) > 1 or _has_referrers(model)
+    ):
         return None
     if field.remote_field is None or key_model(field) is None:
         return (Part((name,)),)
@@ -162,3 +183,9 @@ def _expand(model: type[Model], name: str, above: frozenset[type[Model]]) -> tup
     if identity.fields == (related._meta.pk.name,) and not related._meta.pk.remote_field:
         return (Part((name,)),)
     return tuple(part.below((name,)) for part in identity.parts)
+
+
+def _has_referrers(model: type[Model]) -> bool:
+    """Return whether a column of another table, or of this one, refers to rows of a model."""
+    relations = (one for one in model._meta.get_fields(include_hidden=True) if isinstance(one, ForeignObjectRel))
+    return any(cast("Any", relation.field).column for relation in relations)

@@ -143,7 +143,7 @@ class RowReader:
         by_model: dict[type[Model], list[Record]] = {}
         for record in records:
             content_type = record.refs.get(generic.content_type)
-            model = self.keys.content_types.get(content_type)
+            model = generic.to or self.keys.content_types.get(content_type)
             if model is not None and record.fields[generic.object_id] is not None:
                 by_model.setdefault(model, []).append(record)
         for model, referring in by_model.items():

@@ -16,7 +16,7 @@ from backups.errors import PackageDamaged
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
-from backups.records.relations import AnyField, column_of, final_field, key_model, related_model
+from backups.records.relations import AnyField, column_of, final_field, has_constraint, key_model, related_model
 from backups.records.selection import primary_key_fields
 from backups.records.values import canonical, dumps
 
@@ -48,10 +48,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class GenericReference:
-    """A generic foreign key: the name of its foreign key to a content type, and of the column with the object's key."""
+    """A column with the primary key of a row of a model that another column says, or of the only one there is.
+
+    ``content_type`` names the foreign key to a content type of a generic foreign key, "" where ``to`` is the model.
+    """
 
     content_type: str
     object_id: str
+    to: type[Model] | None = None
 
 
 class Table:
@@ -77,6 +81,11 @@ class Table:
         self.json_fields = [field.name for field in self.columns if isinstance(final_field(field), JSONField)]
         self.file_fields = [field for field in self.columns if isinstance(field, FileField)]
         self.has_automatic_key = identity.has_automatic_key(model)
+
+    @property
+    def has_free_references(self) -> bool:
+        """Whether a foreign key may lead nowhere, because no constraint keeps it from that."""
+        return any(not has_constraint(reference.field) for reference in self.references)
 
     @property
     def key_columns(self) -> list[str]:
@@ -257,4 +266,19 @@ def _reference(field: AnyField) -> Reference:
 def _generic_references(model: type[Model]) -> list[GenericReference]:
     if model._meta.label_lower == ADMIN_LOG:  # has the columns of a generic foreign key, without the field
         return [GenericReference("content_type", "object_id")]
-    return [GenericReference(*names) for names in identity.generic_columns(model)]
+    references = [GenericReference(*names) for names in identity.generic_columns(model)]
+    if tracked := _tracked_model(model):
+        references.append(GenericReference("", tracked._meta.pk.name, tracked))
+    return references
+
+
+def _tracked_model(model: type[Model]) -> type[Model] | None:
+    """Return the model whose rows' history a table of django-simple-history keeps, under their primary keys.
+
+    None where that column is a foreign key, as it is for a primary key that is one.
+    """
+    tracked: type[Model] | None = getattr(model, "instance_type", None)
+    if tracked is None or not hasattr(model, "history_object"):
+        return None
+    fields = {field.name for field in model._meta.local_concrete_fields if field.remote_field is None}
+    return tracked if tracked._meta.pk.name in fields else None

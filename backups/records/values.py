@@ -87,7 +87,7 @@ def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
     """Return the decoder of a column for one database. It raises ``ValueError`` for a value that does not fit."""
     field = final_field(field)
     if isinstance(field, JSONField):
-        return _decode_json
+        return _decode_jsonb if connection.vendor == "postgresql" else _decode_json
     plain = _PLAIN_TYPES.get(type(field))
 
     def decode(value: Any) -> Any:
@@ -179,6 +179,22 @@ def _encode_json(text: str) -> Any:
 def _decode_json(value: Any) -> str:
     # The text is the parameter, not the object: the field's own encoder might write the object another way.
     return "null" if value is JSON_NULL else exact_dumps(value)
+
+
+def _decode_jsonb(value: Any) -> str:
+    # PostgreSQL writes numbers out, so that 1e19 comes back as an integer; 10000000000000000000.0 stays a float.
+    return _decode_json(value if value is JSON_NULL else _written_out(value))
+
+
+def _written_out(value: Any) -> Any:
+    """Return JSON data whose large floats have no exponent, and a fraction."""
+    if isinstance(value, dict):
+        return {key: _written_out(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_written_out(item) for item in value]
+    if type(value) is float and abs(value) >= 1e16:
+        return Number(f"{Decimal(repr(value)):f}.0")
+    return value
 
 
 def _encode_datetime(value: datetime) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 from django.apps import apps
@@ -16,7 +16,7 @@ from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
 from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
 from backups.records.record import Key, Record
-from backups.records.relations import get_field, has_constraint
+from backups.records.relations import get_field
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Reference, Table
 from backups.reporting import Finding, Progress, Severity
@@ -218,8 +218,10 @@ class Plan:
         else:
             taken = comparison.keep_free_keys(extras_stay=plan.extras_stay)
             if table.has_automatic_key:
-                first = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
-                comparison.allocate(max(first + 1, plan.next_key))
+                largest = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
+                if any(True for _ in taken):
+                    largest = max(largest, self._largest_dangling(table, plan.package_rows))
+                comparison.allocate(max(largest + 1, plan.next_key))
             else:
                 self.findings += [_key_taken(table, pk) for pk in taken]
         if table.key_is_content:
@@ -232,14 +234,36 @@ class Plan:
 
     # References to what is neither in the package nor in the target
 
+    def _largest_dangling(self, table: Table, rows: int) -> int:
+        """Return the largest key that a reference to a table held and that meant nothing at the source.
+
+        New keys lie beyond: no reference that led nowhere, such as the history of what is gone, may lead to them.
+        0 where there is no room for new rows beyond it.
+        """
+        largest = self._dangling_keys.get(table.label, 0)
+        _, limit = self.database.connection.ops.integer_field_range(table.key_fields[0].get_internal_type())
+        return largest if limit is None or largest + rows < limit else 0
+
+    @cached_property
+    def _dangling_keys(self) -> dict[str, int]:
+        largest: dict[str, int] = {}
+        for plan in self.tables.values():
+            table = plan.table
+            if plan.package_rows and (table.generics or table.has_free_references):
+                for record in self.records(table.label):
+                    for target in _dangling(table, record):
+                        if type(target.value) is int:
+                            largest[target.label] = max(target.value, largest.get(target.label, 0))
+        return largest
+
     def _resolve_references(self) -> None:
         """Find the references that lead nowhere, and skip or empty them where that was asked for."""
         skipped = {}
         for label, plan in self.tables.items():
             outside = {reference.to._meta.label_lower for reference in plan.table.references} - self.tables.keys()
-            free = any(not has_constraint(reference.field) for reference in plan.table.references)
             # Generic references may lead anywhere.
-            if plan.package_rows and (outside or free or plan.table.generics or self._is_converted):
+            free = plan.table.has_free_references or plan.table.generics
+            if plan.package_rows and (outside or free or self._is_converted):
                 skipped[label] = self._apply_policy(plan, self._leads_nowhere)
         # Rows that are skipped may be referred to, and those referring to them, until nothing more is skipped.
         while gone := {label: keys for label, keys in skipped.items() if keys}:
@@ -375,16 +399,23 @@ def _dangling(table: Table, record: Record) -> Iterator[_Target]:
             label = reference.keys_of._meta.label_lower
             yield _Target(reference.name, label, value, None, reference.field.null, generic=False, dangled=True)
     for generic in table.generics:
-        value, content_type = record.fields[generic.object_id], record.fields[generic.content_type]
-        if value is None or generic.object_id in record.keys or not isinstance(content_type, list):
+        value = record.fields[generic.object_id]
+        if value is None or generic.object_id in record.keys:
             continue
-        model = apps.all_models.get(content_type[0], {}).get(content_type[1])
+        model = generic.to or _model_of(record.fields[generic.content_type])
         if model is not None and has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY:
             if not str(value).isdecimal():
                 continue
             nullable = get_field(table.model, generic.object_id).null
             label = model._meta.label_lower
             yield _Target(generic.object_id, label, int(value), None, nullable, generic=True, dangled=True)
+
+
+def _model_of(content_type: Any) -> type[Model] | None:
+    """Return the model that a content type's natural key names, or None where it is stale or dangles itself."""
+    if not isinstance(content_type, list):
+        return None
+    return apps.all_models.get(content_type[0], {}).get(content_type[1])
 
 
 def _has_dangled(reference: Reference, record: Record) -> bool:

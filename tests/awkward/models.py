@@ -342,9 +342,10 @@ class RefersToHidden(models.Model):
     to = models.ForeignKey(Hidden, models.CASCADE)
 
 
-class Falsy(models.Model):
+class Falsy(NaturalKeyModel):
     """Instances that are false in a condition."""
 
+    natural_key_fields = ("name",)
     name = models.CharField(max_length=50, unique=True)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
 from django.db import connections, transaction
@@ -101,6 +102,16 @@ def shift_keys(by: int) -> None:
             model._base_manager.create(**fields)
     for model in (m.SeveralKeys, m.Value, m.OneKey, m.Place, m.Friend, m.Hidden, m.Falsy, m.Tagged, m.HandWritten):
         model._base_manager.all().delete()
+
+
+def clear() -> None:
+    """Empty the awkward tables, and forget what operations reported."""
+    connection = connections["default"]
+    models = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+    with connection.constraint_checks_disabled(), transaction.atomic(), connection.cursor() as cursor:
+        for model in models:
+            if model._meta.app_label in {"awkward", "backups"}:
+                cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")
 
 
 def make_unmanaged_table() -> None:

@@ -53,6 +53,22 @@ def test_what_an_engine_cannot_keep_is_refused_by_name(new_system: Callable[...,
         assert 'value_differs awkward.value ["long"] decimal' in restored.out
 
 
+@pytest.mark.parametrize("source", ["sqlite", "mariadb"])
+def test_large_floats_in_json_stay_floats_on_postgresql(new_system: Callable[..., System], source: str) -> None:
+    large = [1.2345678901234567e19, -1e16, {"deep": 1e300}]
+    with new_system(source, AWKWARD).active() as old:
+        from tests.awkward import models, rows
+
+        rows.make_unmanaged_table()
+        models.Value.objects.create(name="large", json=large)
+        assert old.run("create_backup").code == 0
+        (package,) = old.packages.glob("backup-*.zip")
+    with new_system("postgresql", AWKWARD).active() as new:
+        rows.make_unmanaged_table()
+        assert new.run("restore_backup", str(package)).code == 0
+        assert repr(models.Value.objects.get().json) == repr(large)
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_a_float_that_mariadb_does_not_know_is_refused_by_name(new_system: Callable[..., System], value: str) -> None:
     with new_system("postgresql", AWKWARD).active() as old:
