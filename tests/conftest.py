@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.systems import ENGINES, Engine, System, Unreachable
+from tests.engines import ENGINES
+from tests.systems import Engine, System, Unreachable
 
 
 @pytest.fixture(scope="session")
