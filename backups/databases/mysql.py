@@ -37,12 +37,14 @@ class Database(base.Database):
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            try:
-                with transaction.atomic(using=self.connection.alias):
-                    self._lock_rows(tables)
-                    yield
-            finally:
-                if self.connection.is_usable():
+        session = self.connection.connection
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                self._lock_rows(tables)
+                yield
+        finally:
+            if self._is_still(session):
+                with self.connection.cursor() as cursor:
                     cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
 
     def _lock_rows(self, tables: Sequence[str]) -> None:
@@ -69,8 +71,13 @@ class Database(base.Database):
         # The lock is the server's: its name carries the database. It ends with the connection that holds it.
         name = f"backups-{purpose}-{zlib.crc32(self.name.encode()):08x}"
         held = self._value("SELECT GET_LOCK(%s, 0)", [name]) == 1
+        session = self.connection.connection
         try:
             yield held
         finally:
-            if held and self.connection.is_usable():
+            if held and self._is_still(session):
                 self._value("SELECT RELEASE_LOCK(%s)", [name])
+
+    def _is_still(self, session: object) -> bool:
+        """Whether a session goes on. Whoever interrupts a statement loses it, and Django opens another one."""
+        return session is self.connection.connection and bool(self.connection.is_usable())
