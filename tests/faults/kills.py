@@ -13,6 +13,12 @@ from tests.faults.world import World
 from tests.faults.zygote import Process
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL)
+CODES = {
+    signal.SIGKILL: frozenset({-signal.SIGKILL}),
+    # Done, cancelled, or not yet at work.
+    signal.SIGTERM: frozenset({0, 7, -signal.SIGTERM}),
+    signal.SIGINT: frozenset({0, 7, -signal.SIGINT}),
+}
 TOO_LATE = 12
 """Attempts, each a little earlier, at a moment that came after the end."""
 
@@ -23,7 +29,7 @@ def kill(world: World, count: int, operations: tuple[Operation, ...] = OPERATION
         course = Course.of(operation, world)
         tallies = {number: Tally(number.name, world.engine, operation.name) for number in SIGNALS}
         for number, moment in zip(itertools.cycle(SIGNALS), _moments(course, share), strict=False):
-            _strike(world, course, moment, tallies[number], _sender(number))
+            _strike(world, course, moment, tallies[number], _sender(number), CODES[number])
         yield from (tally for tally in tallies.values() if tally.count or tally.violations)
 
 
@@ -35,12 +41,17 @@ def cut(world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS
         course = Course.of(operation, world)
         tally = Tally("connection ended", world.engine, operation.name)
         for moment in _moments(course, share):
-            _strike(world, course, moment, tally, lambda process: world.server.cut(world.name) > 0)
+            _strike(world, course, moment, tally, lambda process: world.server.cut(world.name) > 0, frozenset({0, 1}))
         yield tally
 
 
 def _strike(
-    world: World, course: Course, moment: float, tally: Tally, happen: Callable[[Process], bool]
+    world: World,
+    course: Course,
+    moment: float,
+    tally: Tally,
+    happen: Callable[[Process], bool],
+    codes: frozenset[int],
 ) -> None:
     def disturb(process: Process) -> bool:
         try:
@@ -50,7 +61,7 @@ def _strike(
         return False
 
     for _ in range(TOO_LATE):
-        result = trial(world, course, disturb)
+        result = trial(world, course, disturb, codes)
         if result is not None:
             outcome, violations = result
             tally.add(outcome, [f"at {moment:.2f} of {course.seconds:.2f} s: {found}" for found in violations])

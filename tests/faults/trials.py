@@ -82,10 +82,10 @@ class Course:
 Disturb = Callable[[Process], bool]
 
 
-def trial(world: World, course: Course, disturb: Disturb) -> tuple[str, list[str]] | None:
+def trial(world: World, course: Course, disturb: Disturb, codes: frozenset[int]) -> tuple[str, list[str]] | None:
     """Disturb an operation; return whether the system is as ``before`` or ``after``, and what is wrong.
 
-    None where it had ended before anything could happen to it.
+    ``codes`` are the exit codes that it may have. None where it had ended before anything could happen to it.
     """
     operation = course.operation
     world.reset(operation.start)
@@ -96,6 +96,8 @@ def trial(world: World, course: Course, disturb: Disturb) -> tuple[str, list[str
     if not happened:
         return None
     violations = [_unfinished(package) for package in world.finished() if broken(package)]
+    if ended.code not in codes:
+        violations.append(f"it ended with {ended.code}: {ended.err[-400:]}")
     packages = len(world.finished("backup-"))
     following = operation.arguments(world) if operation.report == "drill" else ["create_backup"]
     violations += _succeeds(world, following, "the next command")

@@ -197,7 +197,10 @@ class World:
         )
 
     def numbered(self, state: State) -> State:
-        """Return a state with each key as its rank, for what an engine's counters have numbered anew."""
+        """Return a state with each key as its rank, for what an engine's counters have numbered anew.
+
+        Keys that nothing refers to are left out.
+        """
         ranks = {
             table: {key: str(rank) for rank, key in enumerate(sorted((dict(row)["id"] for row in rows), key=int))}
             for table, rows in state.rows.items()
@@ -209,6 +212,7 @@ class World:
             return tuple(
                 (column, ranks.get(table if column == "id" else targets.get((table, column), ""), {}).get(value, value))
                 for column, value in row
+                if column != "id" or table in targets.values()
             )
 
         rows = {table: sorted(renumbered(table, row) for row in found) for table, found in state.rows.items()}
@@ -240,7 +244,7 @@ class World:
 
     @contextmanager
     def on_a_small_disk(self, directory: Path, size: str) -> Iterator[None]:
-        """Put a directory with what it holds on a disk of its own. Raises ``OSError`` where that is not allowed."""
+        """Put a directory with what it holds on a disk of its own. Raises ``PermissionError`` where that is not allowed."""
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True)
             _mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
@@ -252,7 +256,7 @@ class World:
 
     @contextmanager
     def read_only(self, directory: Path) -> Iterator[None]:
-        """Make a directory one that cannot be written. Raises ``OSError`` where that is not allowed."""
+        """Make a directory one that cannot be written. Raises ``PermissionError`` where that is not allowed."""
         _mount("--bind", str(directory), str(directory))
         try:
             _mount("-o", "remount,bind,ro", str(directory))
@@ -282,6 +286,7 @@ def broken(package: Path) -> str:
     expected = {
         chunk["member"]: chunk["sha256"] for model in manifest["models"] for chunk in model["chunks"]
     }
+    expected |= {name: name.removeprefix("files/") for name in members if name.startswith("files/")}
     wrong = [name for name, sha256 in expected.items() if members.get(name) != sha256]
     return f"{package.name}: {wrong} are not what the manifest says" if wrong else ""
 
@@ -289,7 +294,7 @@ def broken(package: Path) -> str:
 def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(done.stderr.strip())
+        raise PermissionError(done.stderr.strip())
 
 
 def _masked(row: tuple[tuple[str, str], ...], begun: datetime) -> tuple[tuple[str, str], ...]:
