@@ -6,9 +6,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from backups.databases import base
+
+DEADLOCK = 1213
+"""https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
 
 
 class Database(base.Database):
@@ -36,7 +39,7 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self._before_snapshot()
         session = self.connection.connection
         try:
             with transaction.atomic(using=self.connection.alias):
@@ -51,12 +54,20 @@ class Database(base.Database):
         """Keep others from writing: LOCK TABLES would commit, but a locking read takes every row and every gap.
 
         It reads the primary index, whose locks no writer can do without, and comes before the first reading that
-        takes the snapshot.
+        takes the snapshot. In a deadlock with a writer the server rolls this transaction back, and we begin again.
         """
-        with self.connection.cursor() as cursor:
-            for table in tables:
-                cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
-                cursor.fetchall()
+        for left in reversed(range(base.DEADLOCKS)):
+            try:
+                with self.connection.cursor() as cursor:
+                    for table in tables:
+                        cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                        cursor.fetchall()
+            except OperationalError as error:
+                if not left or error.args[0] != DEADLOCK:
+                    raise
+                self._before_snapshot()
+            else:
+                return
 
     def reset_sequences(self, models: Sequence[type]) -> None:
         """Nothing to do: InnoDB's counters follow the keys that are inserted, and setting one would commit."""

@@ -32,11 +32,13 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated; default: all")
     parser.add_argument("--kills", type=int, default=200, metavar="N", help="signals to each engine (%(default)s)")
     parser.add_argument("--cuts", type=int, default=40, metavar="N", help="connections to end (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=600, metavar="N", help="no more kills after so many")
     parser.add_argument("--writers", type=int, default=10, metavar="N", help="runs beside a writer (%(default)s)")
     parser.add_argument("--scale", type=int, default=0, metavar="N", help="rows beside the demo data (%(default)s)")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     options = parser.parse_args()
     begun = time.monotonic()
+    options.until = begun + options.minutes * 60
     engines = options.engine or list(ENGINES)
     with ThreadPoolExecutor(len(engines)) as pool:
         tallies = [tally for found in pool.map(partial(_on, options), engines) for tally in found]
@@ -65,8 +67,8 @@ def _all(world: World, options: Namespace) -> Iterator[Tally]:
     yield from crowd(world)
     yield from write(world, each=options.writers)
     yield from outages(world)
-    yield from cut(world, options.cuts)
-    yield from kill(world, options.kills)
+    yield from cut(world, options.cuts, until=options.until)
+    yield from kill(world, options.kills, until=options.until)
 
 
 def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, minutes: float) -> str:
@@ -74,7 +76,8 @@ def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, m
     head = (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, Python {platform.python_version()}:"
         f" {sum(tally.count for tally in tallies)} faults on {', '.join(engines)} in {minutes:.0f} minutes"
-        f" (`--kills {options.kills} --cuts {options.cuts} --writers {options.writers} --scale {options.scale}`),"
+        f" (`--kills {options.kills} --cuts {options.cuts} --writers {options.writers} --scale {options.scale}"
+        f" --minutes {options.minutes:g}`),"
         f" violations: {len(violations)}."
     )
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(tally) for tally in tallies)]

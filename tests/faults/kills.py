@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,26 +24,51 @@ TOO_LATE = 12
 """Attempts, each a little earlier, at a moment that came after the end."""
 
 
-def kill(world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS) -> Iterator[Tally]:
-    """Send ``count`` signals, shared among the operations."""
-    for operation, share in zip(operations, _shares(count, len(operations)), strict=True):
-        course = Course.of(operation, world)
-        tallies = {number: Tally(number.name, world.engine, operation.name) for number in SIGNALS}
-        for number, moment in zip(itertools.cycle(SIGNALS), _moments(course, share), strict=False):
-            _strike(world, course, moment, tallies[number], _sender(number), CODES[number])
-        yield from (tally for tally in tallies.values() if tally.count or tally.violations)
+def kill(
+    world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
+) -> list[Tally]:
+    """Send ``count`` signals, shared among the operations, or as many as there is time for."""
+    tallies: dict[tuple[str, str], Tally] = {}
+    for course, moment, number in _plan(world, count, operations, SIGNALS, until):
+        fault, operation = signal.Signals(number).name, course.operation.name
+        tally = tallies.setdefault((operation, fault), Tally(fault, world.engine, operation))
+        _strike(world, course, moment, tally, _sender(number), CODES[number])
+    return [tallies[key] for key in sorted(tallies)]
 
 
-def cut(world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS) -> Iterator[Tally]:
-    """End the connections to the database ``count`` times, shared among the operations."""
+def cut(
+    world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
+) -> list[Tally]:
+    """End the connections to the database ``count`` times, shared among the operations, or as there is time for."""
     if not world.server.can_cut:
-        return
-    for operation, share in zip(operations, _shares(count, len(operations)), strict=True):
-        course = Course.of(operation, world)
-        tally = Tally("connection ended", world.engine, operation.name)
-        for moment in _moments(course, share):
-            _strike(world, course, moment, tally, lambda process: world.server.cut(world.name) > 0, frozenset({0, 1}))
-        yield tally
+        return []
+    tallies: dict[str, Tally] = {}
+    for course, moment, _ in _plan(world, count, operations, SIGNALS, until):
+        operation = course.operation.name
+        tally = tallies.setdefault(operation, Tally("connection ended", world.engine, operation))
+        _strike(world, course, moment, tally, lambda process: world.server.cut(world.name) > 0, frozenset({0, 1}))
+    return [tallies[key] for key in sorted(tallies)]
+
+
+def _plan(
+    world: World,
+    count: int,
+    operations: tuple[Operation, ...],
+    signals: tuple[signal.Signals, ...],
+    until: float,
+) -> Iterator[tuple[Course, float, signal.Signals]]:
+    """Spread moments over every operation's run, and go through them in no order, so that it can end at any."""
+    courses = [Course.of(operation, world) for operation in operations]
+    plan = [
+        (course, course.seconds * (number + 0.5) / share, signals[number % len(signals)])
+        for course, share in zip(courses, _shares(count, len(courses)), strict=True)
+        for number in range(share)
+    ]
+    random.Random(count).shuffle(plan)
+    for one in plan:
+        if time.monotonic() > until:
+            return
+        yield one
 
 
 def _strike(
@@ -66,7 +92,7 @@ def _strike(
             outcome, violations = result
             tally.add(outcome, [f"at {moment:.2f} of {course.seconds:.2f} s: {found}" for found in violations])
             return
-        moment = course.prelude + (moment - course.prelude) * 0.85
+        moment *= 0.8
     tally.violations.append("it never happened")
 
 
@@ -77,11 +103,6 @@ def _sender(number: signal.Signals) -> Callable[[Process], bool]:
         return True
 
     return send
-
-
-def _moments(course: Course, count: int) -> list[float]:
-    working = course.seconds - course.prelude
-    return [course.prelude + working * (number + 0.5) / count for number in range(count)]
 
 
 def _shares(count: int, parts: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -92,8 +92,10 @@ def _named(world: World, name: str) -> Iterator[None]:
     world.server.query(world.name, f"UPDATE documents_documentversion SET file = '{was}' WHERE id = {number}")
 
 
-# What happens, to which operations, the exit codes it may have, and a word that its message has.
-FAULTS: tuple[tuple[str, Place, tuple[Operation, ...], frozenset[int], str], ...] = (
+Fault = tuple[str, Place, tuple[Operation, ...], frozenset[int], str]
+"""What happens, to which operations, the exit codes it may have, and a word that its message has."""
+
+FAULTS: tuple[Fault, ...] = (
     (
         "disk full: packages",
         lambda world: world.on_a_small_disk(world.packages, "12k"),
@@ -131,9 +133,9 @@ FAULTS: tuple[tuple[str, Place, tuple[Operation, ...], frozenset[int], str], ...
 )
 
 
-def outages(world: World) -> Iterator[Tally]:
+def outages(world: World, faults: Sequence[Fault] = FAULTS) -> Iterator[Tally]:
     """Make each of the faults happen to the operations that it matters to."""
-    for fault, place, operations, codes, words in FAULTS:
+    for fault, place, operations, codes, words in faults:
         for operation in operations:
             tally = Tally(fault, world.engine, operation.name)
             try:

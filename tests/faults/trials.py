@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from subprocess import TimeoutExpired
 
 from tests.faults.world import EMPTY, FULL, NEVER, Ended, State, World, broken
 from tests.faults.zygote import Process
@@ -56,27 +57,25 @@ class Tally:
 
 @dataclass(frozen=True)
 class Course:
-    """An operation that nothing happens to: how it begins, how it ends, and how many seconds it takes."""
+    """An operation that nothing happens to: how it begins, how it ends, and how many seconds its work takes."""
 
     operation: Operation
     before: State
     after: State
-    prelude: float
     seconds: float
 
     @classmethod
     def of(cls, operation: Operation, world: World) -> Course:
-        """Let it happen; ``prelude`` is what any command takes before it begins to work."""
+        """Let it happen, twice: the first time something may still have to be read from the disk."""
         world.reset(operation.start)
         before = world.state()
-        prelude = min(_seconds(world, "list_backups") for _ in range(2))
         seconds = _seconds(world, *operation.arguments(world))
         world.reset(operation.start)
         seconds = min(seconds, _seconds(world, *operation.arguments(world)))
         after = world.state()
         if operation.name in {"create_backup", "recovery_drill"} and (found := before.differences(after)):
             raise RuntimeError(f"{operation.name} changes the system: {found}")
-        return cls(operation, before, after, prelude * 0.7, seconds)
+        return cls(operation, before, after, seconds)
 
 
 Disturb = Callable[[Process], bool]
@@ -113,9 +112,21 @@ def trial(world: World, course: Course, disturb: Disturb, codes: frozenset[int])
 
 
 def _seconds(world: World, *command: str) -> float:
+    """Return the time until a command prints its report: the interpreter's end is no part of its work."""
     begun = time.monotonic()
-    world.must(*command)
-    return time.monotonic() - begun
+    process = world.start(*command)
+    seconds = 0.0
+    while not seconds:
+        try:
+            process.wait(0.002)
+        except TimeoutExpired:
+            if not process.out.stat().st_size:
+                continue
+        seconds = time.monotonic() - begun
+    ended = world.end(process)
+    if ended.code:
+        raise RuntimeError(f"{' '.join(command)} ended with {ended.code}: {ended.err or ended.out}")
+    return seconds
 
 
 def _outcome(world: World, course: Course, ended: Ended, packages: int) -> str:

@@ -63,6 +63,7 @@ class Zygote:
         self._number += 1
         out, err = (self._directory / f"{self._number}.{name}" for name in ("out", "err"))
         connection = self._connected()
+        out.touch()
         connection.sendall(json.dumps([command, str(out), str(err)]).encode())
         return Process(connection, int(connection.recv(100)), out, err)
 
@@ -91,8 +92,15 @@ def _serve(path: str) -> list[str]:
         listener.bind(path)
         listener.listen()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever watches a command is not waited for
+        listener.settimeout(1)
+        parent = os.getppid()
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                if os.getppid() != parent:  # nobody is left to bring commands
+                    sys.exit()
+                continue
             if os.fork() == 0:
                 break
             connection.close()
