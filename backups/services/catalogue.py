@@ -91,7 +91,9 @@ def last_safety_backup(using: str) -> str:
     stored = [package for package in list_packages(using)[0] if package.kind == "safety" and package.stored]
     taken = [package.name for package in stored if package.catalogued] or [package.name for package in stored]
     if not taken:
-        raise UsageError("there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is")
+        raise UsageError(
+            "there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is"
+        )
     return taken[-1]
 
 

@@ -152,12 +152,14 @@ def _violations(world: World, course: Course, ended: Ended, outcome: str, known:
     found = []
     if outcome == "between":
         state = world.state()
-        found.append(f"neither before ({course.before.differences(state)}) nor after ({course.after.differences(state)})")
+        found.append(
+            f"neither before ({course.before.differences(state)}) nor after ({course.after.differences(state)})"
+        )
     if course.operation.report in {"create", "drill"} and (changed := course.before.differences(world.state())):
         found.append(f"the live system has changed: {changed}")
     if ended.code == 0 and outcome != "after":
         found.append("it said that it was done")
-    if ended.code == NEVER or "Traceback" in ended.err and ended.code > 0:
+    if ended.code == NEVER or ("Traceback" in ended.err and ended.code > 0):
         found.append(f"it ended badly: {ended.err[-600:]}")
     if litter := world.litter():
         found.append(f"left after the next command: {litter}")

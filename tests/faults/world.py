@@ -188,7 +188,9 @@ class World:
     # What is there
 
     def state(self) -> State:
-        rows = {table: [_masked(row, self.begun) for row in rows] for table, rows in self.server.rows(self.name).items()}
+        rows = {
+            table: [_masked(row, self.begun) for row in rows] for table, rows in self.server.rows(self.name).items()
+        }
         return State(
             rows={table: sorted(found) for table, found in rows.items()},
             sequences=self.server.sequences(self.name),
@@ -244,7 +246,7 @@ class World:
 
     @contextmanager
     def on_a_small_disk(self, directory: Path, size: str) -> Iterator[None]:
-        """Put a directory with what it holds on a disk of its own. Raises ``PermissionError`` where that is not allowed."""
+        """Put a directory and what it holds on a disk of its own. Raises ``PermissionError`` where nobody may."""
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True)
             _mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
@@ -256,7 +258,7 @@ class World:
 
     @contextmanager
     def read_only(self, directory: Path) -> Iterator[None]:
-        """Make a directory one that cannot be written. Raises ``PermissionError`` where that is not allowed."""
+        """Make a directory one that cannot be written. Raises ``PermissionError`` where nobody may."""
         _mount("--bind", str(directory), str(directory))
         try:
             _mount("-o", "remount,bind,ro", str(directory))
@@ -283,9 +285,7 @@ def broken(package: Path) -> str:
             members = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         return f"{package.name}: {error}"
-    expected = {
-        chunk["member"]: chunk["sha256"] for model in manifest["models"] for chunk in model["chunks"]
-    }
+    expected = {chunk["member"]: chunk["sha256"] for model in manifest["models"] for chunk in model["chunks"]}
     expected |= {name: name.removeprefix("files/") for name in members if name.startswith("files/")}
     wrong = [name for name, sha256 in expected.items() if members.get(name) != sha256]
     return f"{package.name}: {wrong} are not what the manifest says" if wrong else ""
@@ -301,7 +301,10 @@ def _masked(row: tuple[tuple[str, str], ...], begun: datetime) -> tuple[tuple[st
     """Leave out what is never the same twice: the moment of a new row, and the salt of a password that is none."""
     now = f"{begun:%Y-%m-%d %H:%M:%S}"
     return tuple(
-        (column, "now" if _is_time(value) and value >= now else "!" if column == "password" and value[:1] == "!" else value)
+        (
+            column,
+            "now" if _is_time(value) and value >= now else "!" if column == "password" and value[:1] == "!" else value,
+        )
         for column, value in row
     )
 

@@ -15,7 +15,6 @@ from subprocess import DEVNULL, PIPE
 
 from tests.faults.trials import OPERATIONS, Operation, Tally
 from tests.faults.world import EMPTY, ROOT, World
-from tests.faults.zygote import Process
 
 if sys.version_info >= (3, 14):
     from compression import zstd
