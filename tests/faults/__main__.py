@@ -24,6 +24,36 @@ from tests.faults.trials import Tally
 from tests.faults.world import World
 from tests.faults.writers import crowd, write
 
+PREFACE = """\
+# Reliability
+
+Every failure has to end in one of two states: done and proved, or unchanged and explained. This page is what
+
+    .venv/bin/python -m tests.faults --output docs/reliability.md
+
+has seen: it makes failures happen to real processes on real databases, and looks at what is left with the databases'
+own drivers, not with the engine: rows, sequences, indexes, constraints, and the hash of every media file.
+
+* **SIGKILL, SIGTERM, SIGINT** come at moments spread over an operation's whole work; **connection ended** is the
+  server ending the connections of a process that works. Afterwards a next command runs. Then the system has to be
+  exactly as before or as after; every file with a package's name has to be a sound package; nothing temporary may be
+  left, neither file nor scratch database; the report has to say what became of the operation, *interrupted* where it
+  was killed; and the next attempt has to succeed. For `create_backup` and `recovery_drill`, which change nothing,
+  *before* and *after* say whether they were done.
+* **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
+  is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
+  to be in its safety backup.
+* **Two at once**: one is stopped in the middle, the others have to exit with 6 and say which one runs since when.
+* **Disks and files**: the operation is refused with a message, nothing has changed, nothing is left, and it works as
+  soon as the fault is mended.
+
+InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
+key. A safety backup of an operation that was killed before its commit stays in the storage: it is sound, and not in
+the catalogue.
+
+## The last run
+"""
+
 HEAD = ("fault", "engine", "operation", "outcomes", "count", "violations")
 
 
@@ -46,7 +76,7 @@ def main() -> int:
     text = _as_markdown(tallies, engines, options, minutes)
     sys.stdout.write(text)
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text(f"{PREFACE}\n{text}")
     return 1 if any(tally.violations for tally in tallies) else 0
 
 

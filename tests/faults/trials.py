@@ -66,7 +66,9 @@ class Course:
 
     @classmethod
     def of(cls, operation: Operation, world: World) -> Course:
-        """Let it happen, twice: the first time something may still have to be read from the disk."""
+        """Let it happen, once for a system, but twice: at first something may still have to be read from the disk."""
+        if known := _courses.get((world.name, operation.name)):
+            return known
         world.reset(operation.start)
         before = world.state()
         seconds = _seconds(world, *operation.arguments(world))
@@ -75,8 +77,11 @@ class Course:
         after = world.state()
         if operation.name in {"create_backup", "recovery_drill"} and (found := before.differences(after)):
             raise RuntimeError(f"{operation.name} changes the system: {found}")
-        return cls(operation, before, after, seconds)
+        course = _courses[world.name, operation.name] = cls(operation, before, after, seconds)
+        return course
 
+
+_courses: dict[tuple[str, str], Course] = {}
 
 Disturb = Callable[[Process], bool]
 
