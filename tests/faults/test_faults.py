@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -52,3 +54,23 @@ def test_of_two_operations_one_runs_and_the_other_says_which(world: World) -> No
 def test_a_pipe_in_a_files_place_is_refused(world: World) -> None:
     fault, place, _, *expected = next(fault for fault in outages.FAULTS if fault[0] == "pipe for a file")
     without_violations(outages.outages(world, [(fault, place, (CREATE,), *expected)]))
+
+
+def test_an_operation_that_meets_a_writer_in_a_deadlock_locks_its_tables_again(world: World) -> None:
+    if world.engine == "sqlite":
+        pytest.skip("all tables have one lock: there are no deadlocks")
+    world.reset(REPLACE.start)
+    known = len(world.reports())
+    # Either may be whom the server sends back; the writer's driver says so with an error of its own.
+    with suppress(Exception), world.server.connected(world.name) as connection:
+        cursor = connection.cursor()
+        cursor.execute("UPDATE documents_documenttype SET name = 'written' WHERE code = 'LATE'")
+        process = world.start(*REPLACE.arguments(world))
+        while len(world.reports()) == known:
+            time.sleep(0.01)
+        time.sleep(0.4)  # it has locked the groups by now, and waits for the types
+        cursor.execute("INSERT INTO auth_group (name) VALUES ('W-000001')")
+
+    ended = world.end(process)
+
+    assert ended.code == 0, ended.err
