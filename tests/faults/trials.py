@@ -97,7 +97,7 @@ def trial(world: World, course: Course, disturb: Disturb, codes: frozenset[int])
     process = world.start(*operation.arguments(world))
     happened = disturb(process)
     ended = world.end(process)
-    if not happened:
+    if not happened or (ended.code == 0 and 0 not in codes):
         return None
     violations = [_unfinished(package) for package in world.finished() if broken(package)]
     if ended.code not in codes:
@@ -105,7 +105,7 @@ def trial(world: World, course: Course, disturb: Disturb, codes: frozenset[int])
     packages = len(world.finished("backup-"))
     following = operation.arguments(world) if operation.report == "drill" else ["create_backup"]
     violations += _succeeds(world, following, "the next command")
-    outcome = _outcome(world, course, ended, packages)
+    outcome = _outcome(world, course, packages, known)
     violations += _violations(world, course, ended, outcome, known)
     violations += _succeeds(world, operation.arguments(world), "the next attempt")
     if course.after.differences(world.state()) and not _is_numbered_anew(world, course):
@@ -134,11 +134,12 @@ def _seconds(world: World, *command: str) -> float:
     return seconds
 
 
-def _outcome(world: World, course: Course, ended: Ended, packages: int) -> str:
+def _outcome(world: World, course: Course, packages: int, known: int) -> str:
     if course.operation.report == "create":
         return "after" if packages else "before"
     if course.operation.report == "drill":
-        return "after" if ended.code == 0 else "before"
+        reports = world.reports()[known:-1]  # the last is that of the next command
+        return "after" if any(verdict == "proved" for _, _, verdict, _ in reports) else "before"
     state = world.state()
     if not course.before.differences(state):
         return "before"

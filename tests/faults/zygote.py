@@ -109,8 +109,11 @@ def _serve(path: str) -> list[str]:
     child = os.fork()
     if child:
         connection.sendall(str(child).encode())
-        _, status = os.waitpid(child, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        status = ended.si_status if ended and ended.si_code == os.CLD_EXITED else -ended.si_status
+        connection.sendall(str(status).encode())
+        connection.recv(1)  # until it is known that it has ended, nobody else may have its number
+        os.waitpid(child, 0)
         os._exit(0)
     connection.close()
     for name, number in ((out, 1), (err, 2)):
