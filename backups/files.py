@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -52,6 +54,8 @@ def storage_alias(field: FileField) -> str:
 
 def read_chunks(storage: Storage, name: str) -> Iterator[bytes]:
     """Read a stored file in pieces of at most ``CHUNK_BYTES``. Raises ``OSError`` where it cannot be read."""
+    if isinstance(storage, FileSystemStorage) and not stat.S_ISREG(Path(storage.path(name)).stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", name)  # opening a pipe waits for somebody to write to it
     with storage.open(name, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.systems import ENGINES, Engine, System, Unreachable
+from tests.engines import ENGINES
+from tests.systems import Engine, System, Unreachable
 
 settings.register_profile("short", max_examples=24, deadline=None)
 settings.register_profile("long", max_examples=2000, deadline=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,12 +19,8 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
 
-ENGINES = ("sqlite", "postgresql", "mariadb")
-URLS = {
-    "sqlite": "sqlite://:memory:",
-    "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgres://postgres@127.0.0.1:5432/test"),
-    "mariadb": os.environ.get("TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/test"),
-}
+from tests.engines import URLS
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     "postgresql": {},

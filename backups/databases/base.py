@@ -16,6 +16,9 @@ from django.db.models import Model
 
 Row = Sequence[Any]
 
+DEADLOCKS = 10
+"""Attempts to lock tables that others write to; each costs one of those others at most its transaction."""
+
 
 class Selection(Protocol):
     """A SELECT whose statement the engine completes: see ``backups.records.selection``."""

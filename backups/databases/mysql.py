@@ -6,10 +6,13 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Model
 
 from backups.databases import base
+
+DEADLOCK = 1213
+"""https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
 
 
 class Database(base.Database):
@@ -37,25 +40,35 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            try:
-                with transaction.atomic(using=self.connection.alias):
-                    self._lock_rows(tables)
-                    yield
-            finally:
-                if self.connection.is_usable():
+        self._before_snapshot()
+        session = self.connection.connection
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                self._lock_rows(tables)
+                yield
+        finally:
+            if self._is_still(session):
+                with self.connection.cursor() as cursor:
                     cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
 
     def _lock_rows(self, tables: Sequence[str]) -> None:
         """Keep others from writing: LOCK TABLES would commit, but a locking read takes every row and every gap.
 
         It reads the primary index, whose locks no writer can do without, and comes before the first reading that
-        takes the snapshot.
+        takes the snapshot. In a deadlock with a writer the server rolls this transaction back, and we begin again.
         """
-        with self.connection.cursor() as cursor:
-            for table in tables:
-                cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
-                cursor.fetchall()
+        for left in reversed(range(base.DEADLOCKS)):
+            try:
+                with self.connection.cursor() as cursor:
+                    for table in tables:
+                        cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                        cursor.fetchall()
+            except OperationalError as error:
+                if not left or error.args[0] != DEADLOCK:
+                    raise
+                self._before_snapshot()
+            else:
+                return
 
     def next_key(self, model: type[Model]) -> int:
         given = self._value(
@@ -83,8 +96,13 @@ class Database(base.Database):
         # The lock is the server's: its name carries the database. It ends with the connection that holds it.
         name = f"backups-{purpose}-{zlib.crc32(self.name.encode()):08x}"
         held = self._value("SELECT GET_LOCK(%s, 0)", [name]) == 1
+        session = self.connection.connection
         try:
             yield held
         finally:
-            if held and self.connection.is_usable():
+            if held and self._is_still(session):
                 self._value("SELECT RELEASE_LOCK(%s)", [name])
+
+    def _is_still(self, session: object) -> bool:
+        """Whether a session goes on. Whoever interrupts a statement loses it, and Django opens another one."""
+        return session is self.connection.connection and bool(self.connection.is_usable())

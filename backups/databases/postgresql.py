@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
+
+DEADLOCK = "40P01"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected."""
 
 
 class Database(base.Database):
@@ -39,10 +42,22 @@ class Database(base.Database):
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
         with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
             # Readers go on; writers wait until we have committed, and see all of it or nothing.
-            names = ", ".join(self._quote(table) for table in tables)
-            cursor.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+            self._lock_tables(tables)
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
             yield
+
+    def _lock_tables(self, tables: Sequence[str]) -> None:
+        """Lock tables one after the other; in a deadlock with somebody who writes to them in another order, again."""
+        names = ", ".join(self._quote(table) for table in tables)
+        for left in reversed(range(base.DEADLOCKS)):
+            try:
+                with self.savepoint(), self.connection.cursor() as cursor:  # whose end lets the others go on
+                    cursor.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+            except OperationalError as error:
+                if not left or getattr(error.__cause__, "sqlstate", "") != DEADLOCK:
+                    raise
+            else:
+                return
 
     def begin_bulk_load(self, tables: Sequence[str]) -> None:
         """Drop foreign keys and plain indexes: to make them again costs half of what it costs to keep them in step.

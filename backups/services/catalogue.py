@@ -82,6 +82,21 @@ def list_packages(using: str) -> tuple[list[Listed], str]:
     return sorted(listed, key=lambda package: (package.created, package.name)), trouble
 
 
+def last_safety_backup(using: str) -> str:
+    """Return the name of the package that shows the moment before the last operation that destroyed something.
+
+    The catalogue remembers the safety backups of operations that were done, and those alone. Where it was lost, the
+    newest in the storage has to do. Raises ``UsageError`` where there is none.
+    """
+    stored = [package for package in list_packages(using)[0] if package.kind == "safety" and package.stored]
+    taken = [package.name for package in stored if package.catalogued] or [package.name for package in stored]
+    if not taken:
+        raise UsageError(
+            "there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is"
+        )
+    return taken[-1]
+
+
 def _remembered(using: str) -> tuple[list[Backup], str]:
     try:
         return list(Backup.objects.using(using).all()), ""

@@ -47,6 +47,8 @@ def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> R
             with package_path(options.package, options.keys) as (path, name):
                 report.package = name
                 _rehearse(report, options, path, progress)
+        # Again: a server goes on making a database for a client that has died, and may only now be done.
+        remove_left(options.using)
     return report
 
 

@@ -146,12 +146,16 @@ class _Restore:
             report.models = [self._result(table) for table in plan.tables.values()]
             self.files.plan()
         try:
+            changes = plan.changes_anything or self.files.changes_anything
             if options.dry_run:
                 self._stop_on_errors()
-                changes = plan.changes_anything or self.files.changes_anything
                 report.verdict = Verdict.DIFFERENCES if changes else Verdict.PROVED
                 raise _RolledBack
             self._stop_on_errors()
+            if changes and options.safety_backup:
+                with step(report, "safety backup"):
+                    self.safety_backup = take_safety_backup(options.using, self.progress)
+                    report.options["safety_backup"] = self.safety_backup
             if plan.changes_anything:
                 self.next_keys = plan.next_keys
                 self._change(plan)
@@ -168,10 +172,6 @@ class _Restore:
 
     def _change(self, plan: Plan) -> None:
         report = self.report
-        if self.options.safety_backup:
-            with step(report, "safety backup"):
-                self.safety_backup = take_safety_backup(self.options.using, self.progress)
-                report.options["safety_backup"] = self.safety_backup
         loader = Loader(plan, self.progress)
         with step(report, "load"):
             loader.load()

@@ -11,7 +11,8 @@ import pytest
 
 from tests import oracle
 from tests.backups.conftest import TRAIL, nothing_changes
-from tests.systems import ENGINES, System
+from tests.engines import ENGINES
+from tests.systems import System
 
 AWKWARD = "tests.awkward"
 

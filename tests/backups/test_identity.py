@@ -10,7 +10,8 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
-from tests.systems import ENGINES, System
+from tests.engines import ENGINES
+from tests.systems import System
 
 AWKWARD = "tests.awkward"
 

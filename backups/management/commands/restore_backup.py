@@ -2,7 +2,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from backups.management.operate import OperationCommand, add_conversion, add_identity, conversion, keys_of
+from backups.errors import UsageError
+from backups.management.operate import (
+    OperationCommand,
+    add_conversion,
+    add_identity,
+    conversion,
+    failures_as_exit_codes,
+    keys_of,
+)
+from backups.services.catalogue import last_safety_backup
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss
 from backups.services.restore import RestoreOptions, restore
@@ -16,12 +25,17 @@ class Command(OperationCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
+        parser.add_argument("package", nargs="?", help="a path, a name that list_backups shows, or latest")
+        parser.add_argument(
+            "--undo",
+            action="store_true",
+            help="in place of a package: bring back, in mode replace, what was there before the last restore or "
+            "re-initialisation, from its safety backup",
+        )
         parser.add_argument(
             "--mode",
             choices=[str(mode) for mode in Mode],
-            default=str(Mode.MERGE),
-            help="merge: other rows stay; replace: afterwards the tables hold exactly the package's rows",
+            help="merge (default): other rows stay; replace: afterwards the tables hold exactly the package's rows",
         )
         parser.add_argument(
             "--on-missing",
@@ -49,10 +63,12 @@ class Command(OperationCommand):
         self.add_no_input(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with failures_as_exit_codes(options, self.operation):
+            package, mode = _package_and_mode(options)
         wanted = RestoreOptions(
-            package=options["package"],
+            package=package,
             using=options["database"],
-            mode=Mode(options["mode"]),
+            mode=mode,
             on_missing=OnMissing(options["on_missing"]),
             dry_run=options["dry_run"],
             safety_backup=options["safety_backup"],
@@ -67,3 +83,13 @@ class Command(OperationCommand):
             lambda progress: restore(wanted, progress),
             confirm=(lambda: (describe_loss(wanted.using, CONSEQUENCE), "replace")) if destroys else None,
         )
+
+
+def _package_and_mode(options: dict[str, Any]) -> tuple[str, Mode]:
+    if not options["undo"]:
+        if options["package"] is None:
+            raise UsageError("no package is named", hint="give a path, a name that list_backups shows, or latest")
+        return options["package"], Mode(options["mode"] or Mode.MERGE)
+    if options["package"] is not None or options["mode"] == Mode.MERGE:
+        raise UsageError("--undo takes neither a package nor --mode merge", hint="it finds the package, and replaces")
+    return last_safety_backup(options["database"]), Mode.REPLACE

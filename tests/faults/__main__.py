@@ -1,0 +1,126 @@
+"""Make faults happen at length and print what came of them.
+
+    .venv/bin/python -m tests.faults --engine postgresql --kills 200
+
+Scratch databases, ``faults_…``, are dropped at the end. Full disks and read-only places need root, or are not tried.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from tests.engines import ENGINES
+from tests.faults.kills import cut, kill
+from tests.faults.outages import outages
+from tests.faults.trials import Tally
+from tests.faults.world import World
+from tests.faults.writers import crowd, write
+
+PREFACE = """\
+# Reliability
+
+Every failure has to end in one of two states: done and proved, or unchanged and explained. This page is what
+
+    .venv/bin/python -m tests.faults --output docs/reliability.md
+
+has seen: it makes failures happen to real processes on real databases, and looks at what is left with the databases'
+own drivers, not with the engine: rows, sequences, indexes, constraints, and the hash of every media file.
+
+* **SIGKILL, SIGTERM, SIGINT** come at moments spread over an operation's whole work; **connection ended** is the
+  server ending the connections of a process that works. Afterwards a next command runs. Then the system has to be
+  exactly as before or as after; every file with a package's name has to be a sound package; nothing temporary may be
+  left, neither file nor scratch database; the report has to say what became of the operation, *interrupted* where it
+  was killed; and the next attempt has to succeed. For `create_backup` and `recovery_drill`, which change nothing,
+  *before* and *after* say whether they were done.
+* **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
+  is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
+  to be in its safety backup.
+* **Two at once**: one is stopped in the middle, the others have to exit with 6 and say which one runs since when.
+* **Disks and files**: the operation is refused with a message, nothing has changed, nothing is left, and it works as
+  soon as the fault is mended.
+
+InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
+key. A safety backup of an operation that was killed before its commit stays in the storage: it is sound, and not in
+the catalogue.
+
+## The last run
+"""
+
+HEAD = ("fault", "engine", "operation", "outcomes", "count", "violations")
+
+
+def main() -> int:
+    parser = ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated; default: all")
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="signals to each engine (%(default)s)")
+    parser.add_argument("--cuts", type=int, default=40, metavar="N", help="connections to end (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=600, metavar="N", help="no more kills after so many")
+    parser.add_argument("--writers", type=int, default=10, metavar="N", help="runs beside a writer (%(default)s)")
+    parser.add_argument("--scale", type=int, default=0, metavar="N", help="rows beside the demo data (%(default)s)")
+    parser.add_argument("--output", type=Path, help="Markdown file for the table")
+    options = parser.parse_args()
+    begun = time.monotonic()
+    options.until = begun + options.minutes * 60
+    engines = options.engine or list(ENGINES)
+    with ThreadPoolExecutor(len(engines)) as pool:
+        tallies = [tally for found in pool.map(partial(_on, options), engines) for tally in found]
+    minutes = (time.monotonic() - begun) / 60
+    text = _as_markdown(tallies, engines, options, minutes)
+    sys.stdout.write(text)
+    if options.output:
+        options.output.write_text(f"{PREFACE}\n{text}")
+    return 1 if any(tally.violations for tally in tallies) else 0
+
+
+def _on(options: Namespace, engine: str) -> list[Tally]:
+    world = World(engine, scale=options.scale)
+    try:
+        tallies = []
+        for tally in _all(world, options):
+            sys.stderr.write(f"{tally.fault}, {engine}, {tally.operation}: {_outcomes(tally)}\n")
+            sys.stderr.writelines(f"  VIOLATION {violation}\n" for violation in tally.violations)
+            tallies.append(tally)
+    finally:
+        world.close()
+    return tallies
+
+
+def _all(world: World, options: Namespace) -> Iterator[Tally]:
+    yield from crowd(world)
+    yield from write(world, each=options.writers)
+    yield from outages(world)
+    yield from cut(world, options.cuts, until=options.until)
+    yield from kill(world, options.kills, until=options.until)
+
+
+def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, minutes: float) -> str:
+    violations = [f"* {tally.fault}, {tally.engine}: {one}" for tally in tallies for one in tally.violations]
+    head = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, Python {platform.python_version()}:"
+        f" {sum(tally.count for tally in tallies)} faults on {', '.join(engines)} in {minutes:.0f} minutes"
+        f" (`--kills {options.kills} --cuts {options.cuts} --writers {options.writers} --scale {options.scale}"
+        f" --minutes {options.minutes:g}`),"
+        f" violations: {len(violations)}."
+    )
+    rows = [HEAD, tuple("---" for _ in HEAD), *(_row(tally) for tally in tallies)]
+    return "\n".join([head, "", *(f"| {' | '.join(row)} |" for row in rows), "", *violations]).rstrip() + "\n"
+
+
+def _row(tally: Tally) -> tuple[str, ...]:
+    return (tally.fault, tally.engine, tally.operation, _outcomes(tally), str(tally.count), str(len(tally.violations)))
+
+
+def _outcomes(tally: Tally) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""A system that faults happen to: its database, its files, its commands as processes, and what it looks like."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.faults.servers import Tables, server
+from tests.faults.zygote import Process, Zygote
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL, EMPTY = "full", "empty"
+"""The states that operations start from: edited since the backup, and re-initialised since."""
+
+DAMAGE = (
+    "UPDATE documents_document SET title = 'edited since' WHERE id % 3 = 0",
+    "DELETE FROM workflows_workflowtransition WHERE id % 5 = 0",
+    "INSERT INTO documents_documenttype (code, name, description, review_months) VALUES ('LATE', 'late', '', 12)",
+)
+NEVER = 124
+"""Exit code of a process that did not end, as ``timeout`` has it."""
+PATIENCE = 20
+"""Seconds until what a dead process has left must not stop anybody: its server has to notice first."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a system holds, without what merely tells of operations."""
+
+    rows: Tables
+    sequences: dict[str, str]
+    schema: list[str]
+    media: dict[str, str]
+
+    def differences(self, other: State) -> str:
+        """Name where two states differ; empty where they do not."""
+        found = [
+            f"{table}: {len(set(rows) ^ set(other.rows.get(table, [])))} rows differ"
+            for table, rows in self.rows.items()
+            if rows != other.rows.get(table)
+        ]
+        found += [
+            f"{what} {sorted(set(mine.items()) ^ set(theirs.items()))[:4]}"
+            for what, mine, theirs in (
+                ("sequences", self.sequences, other.sequences),
+                ("media", self.media, other.media),
+            )
+            if mine != theirs
+        ]
+        found += ["schema"] if self.schema != other.schema else []
+        return "; ".join(found)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """A live system, the states that it can be put back to, and a place for everything that it writes."""
+
+    def __init__(self, engine: str, *, scale: int = 0) -> None:
+        self.engine = engine
+        self.directory = Path(tempfile.mkdtemp(prefix=f"faults-{engine}-"))
+        self.server = server(engine, self.directory)
+        self.name = f"faults_{uuid.uuid4().hex[:10]}"
+        self.live = self.directory / "live"
+        self.media, self.packages, self.scratch = (self.live / name for name in ("media", "packages", "tmp"))
+        for directory in (self.media, self.packages, self.scratch):
+            directory.mkdir(parents=True)
+        self.server.create(self.name)
+        self._zygote = Zygote(ROOT, self.directory, self.environment)
+        try:
+            self._prepare(scale)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._zygote.close()
+        for name in (self.name, f"{self.name}_{FULL}", f"{self.name}_{EMPTY}"):
+            self.server.drop(name)
+        for name in self.left_databases():
+            self.server.drop(name)
+        shutil.rmtree(self.directory)
+
+    @property
+    def package(self) -> Path:
+        """The package that restores and drills are about."""
+        return self.directory / "package.zip"
+
+    def _prepare(self, scale: int) -> None:
+        self.must("migrate", "--verbosity", "0")
+        self.must("seed_demo", "--scale", str(scale), "--verbosity", "0")
+        for code in ("FAULTS-A", "FAULTS-B"):  # a pair of rows for writers, who keep its sum
+            self.server.query(
+                self.name,
+                "INSERT INTO documents_documenttype (code, name, description, review_months)"
+                f" VALUES ('{code}', 'pair', '', 500)",
+            )
+        self.must("create_backup", "--output", str(self.package))
+        self._keep_as("seeded")
+        self.must("reinit_system", "--no-input", "--no-safety-backup")
+        self._keep_as(EMPTY)
+        self.reset("seeded")
+        for sql in DAMAGE:
+            self.server.query(self.name, sql)
+        for path in sorted(path for path in self.media.rglob("*") if path.is_file())[:2]:
+            path.write_bytes(b"edited since")
+        self._keep_as(FULL)
+        self.server.drop(f"{self.name}_seeded")
+        self.begun = datetime.now(UTC).replace(microsecond=0)
+        time.sleep(1.1)  # what has been stamped until now is older than what will be
+
+    def _keep_as(self, state: str) -> None:
+        self.server.copy(self.name, f"{self.name}_{state}")
+        shutil.copytree(self.media, self.directory / state)
+
+    def reset(self, state: str) -> None:
+        """Put rows and files back; packages and temporary files are gone."""
+        self.server.copy(f"{self.name}_{state}", self.name)
+        for directory in (self.media, self.packages, self.scratch):
+            shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(self.directory / state, self.media)
+        self.packages.mkdir()
+        self.scratch.mkdir()
+
+    # Commands
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.server.url(self.name),
+            "MEDIA_ROOT": str(self.media),
+            "BACKUPS_ROOT": str(self.packages),
+            "TMPDIR": str(self.scratch),
+            "DJANGO_SECRET_KEY": "of the faults " * 5,
+            "PATH": os.environ.get("PATH", ""),
+        }
+
+    def start(self, *command: str) -> Process:
+        return self._zygote.start(command)
+
+    def run(self, *command: str) -> Ended:
+        """Run a command to its end; a refusal because of one that has just died is tried again for a while."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            ended = self.end(self.start(*command))
+            if ended.code != 6 or " is running on database" not in ended.err or time.monotonic() > deadline:
+                return ended
+            time.sleep(0.2)
+
+    def must(self, *command: str) -> Ended:
+        ended = self.run(*command)
+        if ended.code:
+            raise RuntimeError(f"{' '.join(command)} ended with {ended.code}: {ended.err or ended.out}")
+        return ended
+
+    @staticmethod
+    def end(process: Process, timeout: float = 90) -> Ended:
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            code = NEVER
+        return Ended(code, process.out.read_text(), process.err.read_text())
+
+    # What is there
+
+    def state(self) -> State:
+        rows = {
+            table: [_masked(row, self.begun) for row in rows] for table, rows in self.server.rows(self.name).items()
+        }
+        return State(
+            rows={table: sorted(found) for table, found in rows.items()},
+            sequences=self.server.sequences(self.name),
+            schema=self.server.schema(self.name),
+            media=media(self.media),
+        )
+
+    def numbered(self, state: State) -> State:
+        """Return a state with each key as its rank, for what an engine's counters have numbered anew.
+
+        Keys that nothing refers to are left out.
+        """
+        ranks = {
+            table: {key: str(rank) for rank, key in enumerate(sorted((dict(row)["id"] for row in rows), key=int))}
+            for table, rows in state.rows.items()
+            if rows and "id" in dict(rows[0]) and dict(rows[0])["id"].isdigit()
+        }
+        targets = self.server.references(self.name)
+
+        def renumbered(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+            return tuple(
+                (column, ranks.get(table if column == "id" else targets.get((table, column), ""), {}).get(value, value))
+                for column, value in row
+                if column != "id" or table in targets.values()
+            )
+
+        rows = {table: sorted(renumbered(table, row) for row in found) for table, found in state.rows.items()}
+        return State(rows=rows, sequences={}, schema=state.schema, media=state.media)
+
+    def finished(self, kind: str = "") -> list[Path]:
+        """Return the files that look like finished packages."""
+        return sorted(path for path in self.packages.iterdir() if path.name.startswith(kind or ("backup-", "safety-")))
+
+    def litter(self) -> list[str]:
+        """Name what a process that died may have left, and its successor should have removed."""
+        found = [path.name for path in self.packages.iterdir() if path not in self.finished()]
+        found += [path.name for path in self.media.iterdir() if path.name.startswith(".")]
+        found += [path.name for path in self.scratch.iterdir()]
+        return found + self.left_databases()
+
+    def left_databases(self) -> list[str]:
+        """Return the scratch databases of this system's drills: their names carry a checksum of its own."""
+        where = self.server.url(self.name).partition("@")[2].replace(f"/{self.name}", "")
+        whole = f"{where}/{self.name}"
+        return self.server.databases(f"drill_{zlib.crc32(whole.encode()):08x}_")
+
+    def reports(self) -> list[tuple[str, str, str, bool]]:
+        """Return operation, state, verdict and whether it has committed of each report, oldest first."""
+        rows = self.server.query(
+            self.name, "SELECT operation, state, verdict, committed FROM backups_restorereport ORDER BY started"
+        )
+        return [(operation, state, verdict, bool(committed)) for operation, state, verdict, committed in rows]
+
+    @contextmanager
+    def on_a_small_disk(self, directory: Path, size: str) -> Iterator[None]:
+        """Put a directory and what it holds on a disk of its own. Raises ``PermissionError`` where nobody may."""
+        with tempfile.TemporaryDirectory() as kept:
+            shutil.copytree(directory, kept, dirs_exist_ok=True)
+            _mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
+            try:
+                shutil.copytree(kept, directory, dirs_exist_ok=True)
+                yield
+            finally:
+                subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+    @contextmanager
+    def read_only(self, directory: Path) -> Iterator[None]:
+        """Make a directory one that cannot be written. Raises ``PermissionError`` where nobody may."""
+        _mount("--bind", str(directory), str(directory))
+        try:
+            _mount("-o", "remount,bind,ro", str(directory))
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def media(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def broken(package: Path) -> str:
+    """Say what is wrong with a file that looks like a finished package; empty where it is sound."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            if bad := archive.testzip():
+                return f"{package.name}: {bad} is damaged"
+            manifest: Any = json.loads(archive.read("manifest.json"))
+            members = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        return f"{package.name}: {error}"
+    expected = {chunk["member"]: chunk["sha256"] for model in manifest["models"] for chunk in model["chunks"]}
+    expected |= {name: name.removeprefix("files/") for name in members if name.startswith("files/")}
+    wrong = [name for name, sha256 in expected.items() if members.get(name) != sha256]
+    return f"{package.name}: {wrong} are not what the manifest says" if wrong else ""
+
+
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PermissionError(done.stderr.strip())
+
+
+def _masked(row: tuple[tuple[str, str], ...], begun: datetime) -> tuple[tuple[str, str], ...]:
+    """Leave out what is never the same twice: the moment of a new row, and the salt of a password that is none."""
+    now = f"{begun:%Y-%m-%d %H:%M:%S}"
+    return tuple(
+        (
+            column,
+            "now" if _is_time(value) and value >= now else "!" if column == "password" and value[:1] == "!" else value,
+        )
+        for column, value in row
+    )
+
+
+def _is_time(value: str) -> bool:
+    return len(value) >= 19 and value[4] == "-" and value[10] == " " and value[13] == ":"

@@ -1,0 +1,146 @@
+"""Starts commands as processes that have done their imports already, so that what happens to them hits their work.
+
+Run with the environment of a system, it listens on the socket that it is given. Each connection brings one command and
+the files for its output, and gets the process's number at its start and its exit status at its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Process:
+    """A command that runs, with the methods of ``Popen`` that faults need."""
+
+    connection: socket.socket
+    pid: int
+    out: Path
+    err: Path
+    returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)  # not yet waited for: the number is still its own
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Raises ``TimeoutExpired``."""
+        if self.returncode is None:
+            self.connection.settimeout(timeout)
+            try:
+                answer = self.connection.recv(100)
+            except TimeoutError as error:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from error
+            self.returncode = int(answer or b"-9")
+            self.connection.close()
+        return self.returncode
+
+
+class Zygote:
+    """The process that commands come from."""
+
+    def __init__(self, root: Path, directory: Path, environment: dict[str, str]) -> None:
+        self._directory = directory
+        self._number = 0
+        self._socket = str(directory / "zygote.socket")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.zygote", self._socket],
+            cwd=root,
+            env={**environment, "DJANGO_SETTINGS_MODULE": "core.settings"},
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, command: tuple[str, ...]) -> Process:
+        self._number += 1
+        out, err = (self._directory / f"{self._number}.{name}" for name in ("out", "err"))
+        connection = self._connected()
+        out.touch()
+        connection.sendall(json.dumps([command, str(out), str(err)]).encode())
+        return Process(connection, int(connection.recv(100)), out, err)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _connected(self) -> socket.socket:
+        deadline = time.monotonic() + 60
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                connection.connect(self._socket)
+            except OSError:
+                connection.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return connection
+
+
+def _serve(path: str) -> list[str]:
+    """Wait for commands; return the one that this process, a child by now, is to run."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever watches a command is not waited for
+        listener.settimeout(1)
+        parent = os.getppid()
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                if os.getppid() != parent:  # nobody is left to bring commands
+                    sys.exit()
+                continue
+            if os.fork() == 0:
+                break
+            connection.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    command, out, err = json.loads(connection.recv(100_000))
+    child = os.fork()
+    if child:
+        connection.sendall(str(child).encode())
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        status = ended.si_status if ended and ended.si_code == os.CLD_EXITED else -ended.si_status
+        connection.sendall(str(status).encode())
+        connection.recv(1)  # until it is known that it has ended, nobody else may have its number
+        os.waitpid(child, 0)
+        os._exit(0)
+    connection.close()
+    for name, number in ((out, 1), (err, 2)):
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return list(command)
+
+
+def _warm_up() -> Any:
+    """Import all that the commands will."""
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import execute_from_command_line, get_commands, load_command_class
+    from django.db import connections
+
+    for name, app in get_commands().items():
+        if app in settings.INSTALLED_APPS and not app.startswith("django"):
+            load_command_class(app, name)
+    connections["default"].ensure_connection()
+    connections["default"].close()
+    return execute_from_command_line
+
+
+if __name__ == "__main__":
+    execute = _warm_up()
+    sys.argv = ["manage.py", *_serve(sys.argv[1])]
+    execute(sys.argv)
