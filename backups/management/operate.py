@@ -163,7 +163,15 @@ class OperationCommand(BaseCommand):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="database to work on")
         parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
 
-    def add_no_input(self, parser: ArgumentParser) -> None:
+    def add_safeguards(self, parser: ArgumentParser) -> None:
+        """Add the options of what destroys: to look first, to keep what is there, and to be asked."""
+        parser.add_argument("--dry-run", action="store_true", help="print what would happen and change nothing")
+        parser.add_argument(
+            "--no-safety-backup",
+            action="store_false",
+            dest="safety_backup",
+            help="do not back up what is there first",
+        )
         parser.add_argument(
             "--no-input", "--noinput", action="store_false", dest="interactive", help="do not ask; for scripts"
         )

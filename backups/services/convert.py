@@ -19,7 +19,7 @@ from django.apps import apps
 from django.db.models import Model
 from django.utils import timezone
 
-from backups import conf, files
+from backups import conf
 from backups.errors import PackageDamaged, UsageError
 from backups.package.container import COPY_BYTES, is_allowed
 from backups.package.fixtures import FixtureObject
@@ -29,7 +29,6 @@ from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
 from backups.records.comparison import Scratch
-from backups.records.digest import ContentDigest
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_parts
@@ -40,6 +39,7 @@ from backups.records.values import EXACT_DECODER
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
+from backups.services.create import write_records
 from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
 from backups.services.proof import shown
@@ -231,33 +231,15 @@ class _Conversion:
     def _write(self, model: type[Model]) -> ModelEntry:
         table = Table(model)
         self.progress.start(f"write {table.label}", self.records.rows_of(model))
-        digest = ContentDigest()
-        file_fields = [(one.name, files.storage_alias(one)) for one in table.file_fields]
-        with self.writer.model(table.label) as written:
-            for record in self.records.records(model):
-                written.write(record.line(table.label))
-                digest.add(table.content(record))
-                for name, alias in file_fields:
-                    if record.fields[name]:
-                        self.files.refer(alias, record.fields[name])
-                self.progress.advance(1)
+        records = self.records.records(model)
+        entry = write_records(self.writer, table, records, self.progress, refer=self.files.refer, next_key=None)
         self.progress.finish()
-        rows = written.rows
+        rows = entry.rows
         if self.report.operation == "convert":
             self.report.models.append(
                 ModelResult(model=table.label, package=rows, before=rows, after=rows, unchanged=rows)
             )
-        return ModelEntry(
-            label=table.label,
-            table=table.name,
-            rows=rows,
-            columns=schema.columns(table),
-            identity=schema.identity(table),
-            references=schema.references(table),
-            digest=digest.hexdigest(),
-            next_key=None,
-            chunks=tuple(written.chunks),
-        )
+        return entry
 
     def _write_files(self) -> FilesEntry:
         """Write the list of the files: those that came along, and of a migration package those that did not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -20,6 +20,7 @@ from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
 from backups.records.digest import ContentDigest
+from backups.records.record import Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -97,6 +98,39 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
     return report.package
 
 
+def write_records(
+    writer: PackageWriter,
+    table: Table,
+    records: Iterable[Record],
+    progress: Progress,
+    *,
+    refer: Callable[[str, str], object],
+    next_key: int | None,
+) -> ModelEntry:
+    """Write the records of one table; ``refer`` is told storage and name of each file that one names."""
+    digest = ContentDigest()
+    file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
+    with writer.model(table.label) as model:
+        for record in records:
+            model.write(record.line(table.label))
+            digest.add(table.content(record))
+            for name, alias in file_fields:
+                if record.fields[name]:
+                    refer(alias, record.fields[name])
+            progress.advance(1)
+    return ModelEntry(
+        label=table.label,
+        table=table.name,
+        rows=model.rows,
+        columns=schema.columns(table),
+        identity=schema.identity(table),
+        references=schema.references(table),
+        digest=digest.hexdigest(),
+        next_key=next_key,
+        chunks=tuple(model.chunks),
+    )
+
+
 class _Snapshot:
     """One package in the making."""
 
@@ -146,36 +180,19 @@ class _Snapshot:
     def _write_table(self, writer: PackageWriter, table: Table, keys: KeyCache) -> ModelEntry:
         total = self.database.count(table.name)
         self.progress.start(f"read {table.label}", total)
-        digest = ContentDigest()
-        file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
-        with writer.model(table.label) as model:
-            for record in RowReader(table, self.using, keys).records():
-                model.write(record.line(table.label))
-                digest.add(table.content(record))
-                for name, alias in file_fields:
-                    if record.fields[name]:
-                        self.names.add(alias, record.fields[name])
-                self.progress.advance(1)
+        next_key = self.database.next_key(table.model) if table.has_automatic_key else None
+        records = RowReader(table, self.using, keys).records()
+        entry = write_records(writer, table, records, self.progress, refer=self.names.add, next_key=next_key)
         self.progress.finish()
-        if model.rows != total:
+        if entry.rows != total:
             raise BackupError(
-                f"{table.label} has {total} rows, but {model.rows} could be read",
+                f"{table.label} has {total} rows, but {entry.rows} could be read",
                 hint="the snapshot is not consistent; check the database for damage",
             )
         self.report.models.append(
             ModelResult(model=table.label, package=total, before=total, after=total, unchanged=total)
         )
-        return ModelEntry(
-            label=table.label,
-            table=table.name,
-            rows=total,
-            columns=schema.columns(table),
-            identity=schema.identity(table),
-            references=schema.references(table),
-            digest=digest.hexdigest(),
-            next_key=self.database.next_key(table.model) if table.has_automatic_key else None,
-            chunks=tuple(model.chunks),
-        )
+        return entry
 
     def _write_files(self, writer: PackageWriter, storages: dict[str, Storage]) -> FilesEntry:
         """Write every file that a row names, each content once, and the list of the names."""

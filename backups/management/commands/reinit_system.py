@@ -13,19 +13,12 @@ class Command(OperationCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--dry-run", action="store_true", help="print what would be lost and change nothing")
-        parser.add_argument(
-            "--no-safety-backup",
-            action="store_false",
-            dest="safety_backup",
-            help="do not back up what is there first",
-        )
         parser.add_argument(
             "--allow-missing-files",
             action="store_true",
             help="take the safety backup although rows name files that do not exist",
         )
-        self.add_no_input(parser)
+        self.add_safeguards(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = ReinitOptions(

@@ -43,13 +43,6 @@ class Command(OperationCommand):
             default=str(OnMissing.FAIL),
             help="what to do with a reference to something that is neither in the package nor in the database",
         )
-        parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-        parser.add_argument(
-            "--no-safety-backup",
-            action="store_false",
-            dest="safety_backup",
-            help="do not back up what is there first",
-        )
         parser.add_argument(
             "--config-to", type=Path, metavar="DIRECTORY", help="put the package's configuration files there"
         )
@@ -60,7 +53,7 @@ class Command(OperationCommand):
             help="carry over what fits from a package of another schema, and report what does not",
         )
         add_conversion(parser)
-        self.add_no_input(parser)
+        self.add_safeguards(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with failures_as_exit_codes(options, self.operation):
