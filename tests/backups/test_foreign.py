@@ -502,6 +502,7 @@ def test_awkward_rows_differ_only_by_what_the_file_did_not_have(
         models.RefersToTwin.objects.all().delete()
         if form == "jsonl":
             models.Moment.objects.all().delete()  # unique times that differ only in microseconds
+            models.RefersToFalsy.objects.all().delete()  # natural references to what is false become null
         before = oracle.rows(ignore=TRAIL)
         fixture = dump(tmp_path / "f", "--all", *STYLES[style], form=form)
         assert old.engine == engine

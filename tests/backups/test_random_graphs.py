@@ -23,7 +23,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from tests.systems import ENGINES, Engine, System
+from tests.engines import ENGINES
+from tests.systems import Engine, System
 
 AWKWARD = "tests.awkward"
 NAMES = ("ann", "bob", "cyd", "dan")

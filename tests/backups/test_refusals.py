@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
+from backups import databases
 from backups.models import RestoreReport
 from backups.package.container import ContainerReader, ContainerWriter
 from backups.package.manifest import Format, Manifest
@@ -137,6 +139,17 @@ def another_process_operates(system: System) -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
+        _wait_for_the_lock()
+
+
+def _wait_for_the_lock() -> None:
+    """A server takes a moment to notice that a client has died."""
+    ends = time.monotonic() + 10
+    while time.monotonic() < ends:
+        with databases.of("default").lock() as held:
+            if held:
+                return
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

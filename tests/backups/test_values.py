@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backups.records import values
-from tests.systems import ENGINES, Engine, connected
+from tests.engines import ENGINES
+from tests.systems import Engine, connected
 
 BIG = 2**63
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

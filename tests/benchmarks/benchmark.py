@@ -18,7 +18,8 @@ from tests.benchmarks.measure import Measurement, Tell, measure_start
 from tests.benchmarks.processes import ROOT
 from tests.benchmarks.scratch import Server
 from tests.benchmarks.targets import Measured
-from tests.systems import ENGINES, Unreachable
+from tests.engines import ENGINES
+from tests.systems import Unreachable
 
 SCALES = (16_000, 160_000)
 OUTPUT = ROOT / "docs" / "benchmarks.md"

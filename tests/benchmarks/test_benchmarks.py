@@ -13,7 +13,8 @@ from tests.benchmarks.benchmark import main
 from tests.benchmarks.figures import Figures, Sample, exponent
 from tests.benchmarks.processes import Pipeline, run
 from tests.benchmarks.targets import TARGETS, Measured
-from tests.systems import ENGINES, Engine
+from tests.engines import ENGINES
+from tests.systems import Engine
 
 MIB = 1024 * 1024
 

@@ -23,7 +23,8 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from tests import oracle
-from tests.systems import ENGINES, Engine, System
+from tests.engines import ENGINES
+from tests.systems import Engine, System
 
 if TYPE_CHECKING:
     from tests.comparison.cases import Case

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.comparison import document
-from tests.systems import ENGINES, Engine, System
+from tests.engines import ENGINES
+from tests.systems import Engine, System
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs/fidelity.md"
 

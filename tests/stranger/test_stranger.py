@@ -14,7 +14,8 @@ import pytest
 from django.db import connections
 
 from tests import oracle
-from tests.systems import ENGINES, Engine, connected
+from tests.engines import ENGINES
+from tests.systems import Engine, connected
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = "tests.stranger.settings"
