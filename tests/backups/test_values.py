@@ -11,6 +11,7 @@ import pytest
 from django.apps.registry import Apps
 from django.db import connections, models
 from django.db.models import fields
+from django.db.models.fields.proxy import OrderWrt
 from django.utils.encoding import is_protected_type
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ NO_COLUMN_OF_THEIR_OWN = {
     models.OneToOneField,
     models.ManyToManyField,
     models.JSONField,
-    models.fields.proxy.OrderWrt,
+    OrderWrt,
 }
 """Abstract, removed, or with the values of another field; and JSON, which has tests of its own."""
 
