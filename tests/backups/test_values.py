@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -153,8 +153,8 @@ def test_the_parameter_is_that_of_the_contract(connection: Any, kind: Any, data:
     expected = field.get_db_prep_save(field.to_python(contract(field, value)), connection=connection)
     if isinstance(expected, memoryview) or kind is fields.BinaryField:
         assert _bytes(parameter) == _bytes(expected)
-    elif kind is fields.DateTimeField and connection.vendor == "postgresql":
-        assert parameter == expected
+    elif connection.vendor == "postgresql" and isinstance(parameter, int | datetime):
+        assert parameter == expected  # Django wraps integers so that a statement knows their width; COPY knows it
     else:
         assert same(parameter, expected)
 
