@@ -1,0 +1,66 @@
+"""Columns that only PostgreSQL has come back as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
+
+from tests.backups.conftest import nothing_changes
+from tests.systems import System, installed
+
+APPS = ("django.contrib.postgres", "tests.postgresql")
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+
+ROWS: list[dict[str, Any]] = [
+    {"name": "nothing"},
+    {"name": "empty", "numbers": [], "texts": [], "store": {}, "integers": NumericRange(empty=True)},
+    {"name": "Numbers", "numbers": [1, None, -(2**63), 2**63 - 1]},
+    {"name": "texts", "texts": [["a,b", '"', "\\", "{}"], ["NULL", "", "🎉", "é"]]},
+    {"name": "moments", "moments": [MOMENT, MOMENT.replace(microsecond=0)]},
+    {"name": "store", "store": {"a": "1", "ü => \"'": None, "": ""}},
+    {"name": "ranges", "integers": NumericRange(1, 5), "decimals": NumericRange(Decimal("0.5"), None, "(]")},
+    {"name": "times", "times": DateTimeTZRange(MOMENT, None), "days": DateRange(date(2026, 1, 1), date(2026, 2, 1))},
+]
+
+
+@pytest.fixture
+def columns(new_system: Callable[..., System]) -> Iterator[tuple[System, Any]]:
+    with new_system("postgresql").active() as system:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("CREATE EXTENSION hstore")
+            cursor.execute("CREATE EXTENSION citext")
+        connections["default"].close()
+        with installed(APPS):
+            from tests.postgresql.models import Column
+
+            call_command("migrate", run_syncdb=True, verbosity=0)
+            for row in ROWS:
+                Column.objects.create(**row)
+            yield system, Column
+
+
+def test_they_come_back(columns: tuple[System, Any]) -> None:
+    system, column = columns
+    before = list(column.objects.order_by("name").values())
+    assert len(before) == len(ROWS)
+    assert system.run("create_backup").code == 0
+    assert system.run("reinit_system", "--no-input").code == 0
+    assert not column.objects.exists()
+
+    restored = system.run("restore_backup", "latest")
+
+    assert restored.code == 0, restored.out + restored.err
+    assert list(column.objects.order_by("name").values()) == before
+    with nothing_changes(system):
+        assert system.run("restore_backup", "latest").code == 0
+    column.objects.filter(name="numbers").update(numbers=[1, None, -(2**63), 2**63 - 2])
+    found = system.run("validate_restore", "latest")
+    assert found.code == 3
+    assert "numbers" in found.out
