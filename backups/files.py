@@ -142,8 +142,10 @@ class FileChanges:
     def _take_back(self, storage: Storage, change: _Change) -> None:
         old = f"{self._directory}/{change.number}-old"
         if not change.existed:
-            storage.delete(change.name)
-            _remove_empty_directories(storage, change.name)
+            # What still waits was not put in place: a file that is there now is somebody else's.
+            if not storage.exists(f"{self._directory}/{change.number}"):
+                storage.delete(change.name)
+                _remove_empty_directories(storage, change.name)
         elif storage.exists(old):
             _move(storage, old, change.name)
 

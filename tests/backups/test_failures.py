@@ -197,6 +197,23 @@ def test_files_of_a_process_that_died_are_brought_to_an_end(seeded: System, comm
     assert ("after" if committed else "before") + " the commit" in ended.error
 
 
+def test_a_file_that_somebody_made_meanwhile_is_not_taken_back(seeded: System) -> None:
+    storage = DocumentVersion.objects.first().file.storage  # type: ignore[union-attr]
+    changes = files.FileChanges("key", {"default": storage})
+    changes.write("default", "one.txt", [b"ours"])
+    changes.write("default", "two.txt", [b"ours"])
+    changes.apply()
+    for name in ("one.txt", "two.txt"):  # as if the process had died between the two
+        (seeded.media / name).replace(seeded.media / f".changes-key/{int(name == 'two.txt')}")
+    (seeded.media / ".changes-key/0").replace(seeded.media / "one.txt")
+    (seeded.media / "two.txt").write_bytes(b"theirs")
+
+    files.FileChanges("key", {"default": storage}).take_back()
+
+    assert not (seeded.media / "one.txt").exists()
+    assert (seeded.media / "two.txt").read_bytes() == b"theirs"
+
+
 def test_a_receiver_that_fails_is_a_finding(seeded: System) -> None:
     def fail(**arguments: object) -> None:
         raise RuntimeError("no audit today")
