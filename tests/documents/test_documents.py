@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 from model_bakery import baker
 
@@ -15,6 +15,7 @@ from core import audit
 from core.models import AuditEvent, User
 from documents.models import Document, DocumentReference, DocumentType, DocumentVersion, NumberSequence
 from documents.services import add_version, create_document
+from tests.systems import System
 
 pytestmark = pytest.mark.django_db
 
@@ -70,12 +71,9 @@ def test_failed_creation_gives_the_number_back(sop: DocumentType, author: User) 
     assert create_document(sop, "A title", author, time=IN_2026).number == "SOP-2026-0001"
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif(
-    connection.vendor == "sqlite", reason="SQLite has one writer at a time, and its tests one connection"
-)
-def test_numbers_are_never_given_twice(sop: DocumentType, author: User) -> None:
+def test_numbers_are_never_given_twice(system: System) -> None:
     start = threading.Barrier(4)
+    sop, author = DocumentType.objects.get(code="SOP"), User.objects.get(username="admin")
 
     def create() -> None:
         try:
@@ -83,7 +81,7 @@ def test_numbers_are_never_given_twice(sop: DocumentType, author: User) -> None:
             for _ in range(5):
                 create_document(sop, "A title", author, time=IN_2026)
         finally:
-            connection.close()
+            connections["default"].close()  # each thread has one of its own
 
     threads = [threading.Thread(target=create) for _ in range(4)]
     for thread in threads:
