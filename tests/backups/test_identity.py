@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.apps import apps
@@ -175,14 +176,18 @@ def test_a_reference_that_led_nowhere_is_not_given_to_another_row(awkward: Syste
     assert (tag.name, tag.object_id) == ("of what is gone", None)  # type: ignore[attr-defined]
 
 
-def test_a_row_that_is_skipped_is_gone_after_replace(awkward: System) -> None:
+@pytest.mark.parametrize(("mode", "left"), [("merge", 1), ("replace", 0)])
+def test_a_row_that_is_skipped_stays_in_a_merge_and_goes_in_a_replacement(
+    awkward: System, settings: Any, mode: str, left: int
+) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": ["awkward.OneKey"]}
     one = create("OneKey", name="one")
-    create("Dangling", name="led nowhere", to_id=4711)
     create("Dangling", name="led to one", to=one)
     backed_up(awkward)
-    create("OneKey", pk=4711, name="unrelated")
+    one.delete()
 
-    merged = awkward.run("restore_backup", "latest", "--mode", "merge", "--on-missing", "skip")
+    restored = awkward.run("restore_backup", "latest", "--mode", mode, "--on-missing", "skip", "--no-input")
 
-    assert merged.code == 0, merged.out
-    assert model("Dangling")._base_manager.count() == 2
+    assert restored.code == 0, restored.out
+    assert "warning reference_missing awkward.dangling" in restored.out
+    assert model("Dangling")._base_manager.count() == left
