@@ -6,7 +6,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
@@ -190,7 +191,8 @@ def connected(configuration: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        connections["default"].close()
+        with suppress(ImproperlyConfigured):  # where the driver is not installed, there is nothing to close
+            connections["default"].close()
         connections.settings["default"] = original
         connections["default"] = live
         ContentType.objects.clear_cache()

@@ -14,11 +14,11 @@ from django.db.models import Model
 from backups import conf, databases
 from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
-from backups.records.identity import Rule, has_automatic_key, natural_key_parts, of_model
+from backups.records.identity import natural_key_parts, of_model
 from backups.records.record import Key, Record
-from backups.records.relations import get_field
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Reference, Table
+from backups.records.targets import Target, dangling, generic_targets, has_dangled, target_of, targets
 from backups.reporting import Finding, Progress, Severity
 from backups.services.source import Source
 
@@ -167,16 +167,16 @@ class Plan:
                 held[name] = refs.get(name, value)
             elif refs.get(name) is not None and (label := reference.keys_of._meta.label_lower) in self.tables:
                 held[name] = self.target_key(label, refs[name])  # nearly every one: it needs no more than its number
-            elif not _has_dangled(reference, record):
-                target = _target(reference, record)
+            elif not has_dangled(reference, record):
+                target = target_of(reference, record)
                 held[name] = self._key_of(target)
-        for target in _generic_targets(table, record):
+        for target in generic_targets(table, record):
             found = self._key_of(target)
             if found not in (None, target.value):  # a text column holds any model's key as text
                 held[target.field] = type(fields[target.field])(found)
         return held
 
-    def _key_of(self, target: _Target) -> Any:
+    def _key_of(self, target: Target) -> Any:
         if target.label in self.tables and target.value is not None:
             return self.target_key(target.label, target.value)
         return self._outside_key(target.label, target.value, target.key)
@@ -251,7 +251,7 @@ class Plan:
             table = plan.table
             if plan.package_rows and (table.generics or table.has_free_references):
                 for record in self.records(table.label):
-                    for target in _dangling(table, record):
+                    for target in dangling(table, record):
                         if type(target.value) is int:
                             largest[target.label] = max(target.value, largest.get(target.label, 0))
         return largest
@@ -273,7 +273,7 @@ class Plan:
                 if plan.table.generics or any(one.to._meta.label_lower in gone for one in plan.table.references)
             }
 
-    def _apply_policy(self, plan: TablePlan, is_missing: Callable[[_Target], bool]) -> set[Any]:
+    def _apply_policy(self, plan: TablePlan, is_missing: Callable[[Target], bool]) -> set[Any]:
         """Treat the references of one table that are missing; return the primary keys of the rows that are skipped."""
         table = plan.table
         skipped: set[Any] = set()
@@ -281,7 +281,7 @@ class Plan:
         for ordinal, record in enumerate(self.records(table.label)):
             if _hashable(record.pk) in before:
                 continue
-            for target in (*_targets(table, record), *_dangling(table, record)):
+            for target in (*targets(table, record), *dangling(table, record)):
                 if is_missing(target):
                     policy = self._policy_for(target)
                     self.findings.append(_reference_missing(table, record, target, policy))
@@ -292,7 +292,7 @@ class Plan:
                         self._compared(table.label).set_null(ordinal, target.field)
         return skipped
 
-    def _policy_for(self, target: _Target) -> OnMissing:
+    def _policy_for(self, target: Target) -> OnMissing:
         if self.on_missing is OnMissing.FAIL:
             return OnMissing.FAIL
         if target.generic and not target.dangled:
@@ -303,7 +303,7 @@ class Plan:
             return OnMissing.FAIL
         return self.on_missing
 
-    def _leads_nowhere(self, target: _Target) -> bool:
+    def _leads_nowhere(self, target: Target) -> bool:
         """Return whether what a reference means is nowhere; of one that dangled, whether it would mean something."""
         plan = self.tables.get(target.label)
         if target.dangled:
@@ -346,82 +346,6 @@ class Plan:
         return self._outside[model]
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What one reference of a record means: the primary key at the source, and the identity where there is one.
-
-    ``value`` is None where only the identity is known.
-    """
-
-    field: str
-    label: str
-    value: Any
-    key: Key | None
-    nullable: bool
-    generic: bool
-    dangled: bool = False
-    """Meant nothing at the source, so that it must mean nothing in the target."""
-
-
-def _targets(table: Table, record: Record) -> Iterator[_Target]:
-    """Yield what the references of a record mean."""
-    for reference in table.references:
-        if record.fields[reference.name] is None or reference.keys_of is None or _has_dangled(reference, record):
-            continue
-        yield _target(reference, record)
-    yield from _generic_targets(table, record)
-
-
-def _target(reference: Reference, record: Record) -> _Target:
-    name, keys_of = reference.name, cast("type[Model]", reference.keys_of)
-    value = record.fields[name]
-    key = value if name in record.refs else record.keys.get(name)
-    if keys_of is not reference.to:
-        key = None  # it holds another row's primary key than that of the row it refers to
-    label = keys_of._meta.label_lower
-    return _Target(name, label, record.refs.get(name, value), key, reference.field.null, generic=False)
-
-
-def _generic_targets(table: Table, record: Record) -> Iterator[_Target]:
-    for generic in table.generics:
-        key = record.keys.get(generic.object_id)
-        if key is not None:
-            label, *identity = key
-            value = int(record.fields[generic.object_id])
-            yield _Target(generic.object_id, label, value, identity, nullable=False, generic=True)
-
-
-def _dangling(table: Table, record: Record) -> Iterator[_Target]:
-    """Yield the references of a record that meant nothing at the source."""
-    for reference in table.references:
-        value = record.fields[reference.name]
-        if value is not None and reference.keys_of is not None and _has_dangled(reference, record):
-            label = reference.keys_of._meta.label_lower
-            yield _Target(reference.name, label, value, None, reference.field.null, generic=False, dangled=True)
-    for generic in table.generics:
-        value = record.fields[generic.object_id]
-        if value is None or generic.object_id in record.keys:
-            continue
-        model = generic.to or _model_of(record.fields[generic.content_type])
-        if model is not None and has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY:
-            if not str(value).isdecimal():
-                continue
-            nullable = get_field(table.model, generic.object_id).null
-            label = model._meta.label_lower
-            yield _Target(generic.object_id, label, int(value), None, nullable, generic=True, dangled=True)
-
-
-def _model_of(content_type: Any) -> type[Model] | None:
-    """Return the model that a content type's natural key names, or None where it is stale or dangles itself."""
-    if not isinstance(content_type, list):
-        return None
-    return apps.all_models.get(content_type[0], {}).get(content_type[1])
-
-
-def _has_dangled(reference: Reference, record: Record) -> bool:
-    return bool(reference.parts) and reference.name not in record.refs and reference.name not in record.keys
-
-
 def _label_followed(reference: Reference | None) -> str:
     return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
 
@@ -430,11 +354,11 @@ def _hashable(pk: Any) -> Any:
     return tuple(pk) if isinstance(pk, list) else pk
 
 
-def _is_gone(gone: dict[str, set[Any]], target: _Target) -> bool:
+def _is_gone(gone: dict[str, set[Any]], target: Target) -> bool:
     return not target.dangled and target.value in gone.get(target.label, ())
 
 
-def _reference_missing(table: Table, record: Record, target: _Target, policy: OnMissing) -> Finding:
+def _reference_missing(table: Table, record: Record, target: Target, policy: OnMissing) -> Finding:
     done = {
         OnMissing.FAIL: "",
         OnMissing.NULL: ", left leading nowhere" if target.generic and not target.dangled else ", set to null",
