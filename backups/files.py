@@ -107,24 +107,26 @@ class FileChanges:
             for change in changes:
                 self._apply(self._storages[alias], change)
 
-    def keep(self) -> None:
-        """Forget what was there before."""
-        for storage in self._storages.values():
-            self._forget(storage)
+    def keep(self) -> list[str]:
+        """Forget what was there before; return what could not be removed."""
+        left = [path for storage in self._storages.values() for path in self._forget(storage)]
         for alias, changes in self._changes.items():
             for change in changes:
                 if not change.writes:
                     _remove_empty_directories(self._storages[alias], change.name)
+        return left
 
-    def take_back(self) -> None:
-        """Bring back what was there before, whatever has been done since; may be repeated."""
+    def take_back(self) -> list[str]:
+        """Bring back what was there before, whatever has been done since; return what could not be removed."""
+        left: list[str] = []
         for storage in self._storages.values():
             if storage.exists(self._journal):
                 with storage.open(self._journal, "rb") as journal:
                     changes = [_Change(**json.loads(line)) for line in journal.read().splitlines()]
                 for change in reversed(changes):
                     self._take_back(storage, change)
-            self._forget(storage)
+            left += self._forget(storage)
+        return left
 
     @property
     def _journal(self) -> str:
@@ -149,16 +151,19 @@ class FileChanges:
         elif storage.exists(old):
             _move(storage, old, change.name)
 
-    def _forget(self, storage: Storage) -> None:
+    def _forget(self, storage: Storage) -> list[str]:
         if isinstance(storage, FileSystemStorage):
-            shutil.rmtree(Path(storage.path(self._directory)), ignore_errors=True)
-            return
+            left: list[str] = []
+            if (directory := Path(storage.path(self._directory))).exists():
+                shutil.rmtree(directory, onerror=lambda function, path, error: left.append(path))
+            return left
         try:
             _, names = storage.listdir(self._directory)
         except FileNotFoundError:
-            return
+            return []
         for name in names:
             storage.delete(f"{self._directory}/{name}")
+        return []
 
 
 def exists(storage: Storage, name: str) -> bool:

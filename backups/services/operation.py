@@ -63,12 +63,25 @@ def recover(using: str, purpose: str) -> None:
     for dead in reports.interrupted(using, purpose):
         changes = FileChanges(dead.id.hex, storages_of(coverage.of_database(using).models))
         if dead.committed:
-            changes.keep()
+            left = changes.keep()
             outcome = "the process died after the commit: rows and files are as it was asked for"
         else:
-            changes.take_back()
+            left = changes.take_back()
             outcome = "the process died before the commit: rows and files are as they were"
-        reports.mark_interrupted(dead, outcome, using)
+        reports.mark_interrupted(dead, "\n".join([outcome, *(f"could not be removed: {path}" for path in left)]), using)
+
+
+def warn_of_leftovers(report: Report, left: list[str]) -> None:
+    """Name the temporary files that an operation could not remove; they may hold what was deleted."""
+    report.findings += [
+        Finding(
+            severity=Severity.WARNING,
+            code="temporary_left",
+            identity=[path],
+            message="a temporary file could not be removed; it holds what a file was before, and can be deleted",
+        )
+        for path in left
+    ]
 
 
 def announce(signal: Signal, report: Report) -> None:

@@ -16,7 +16,7 @@ from backups.errors import BackupError
 from backups.records import coverage
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.create import take_safety_backup
-from backups.services.operation import announce, operation, require_migrated, step
+from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
 from backups.services.stored import referenced_files
 from backups.signals import system_reinitialised
 
@@ -56,9 +56,9 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
         except BaseException:
             # What comes after the commit, even Ctrl-C, finds the work done.
             if not reports.is_committed(report, using):
-                changes.take_back()
+                warn_of_leftovers(report, changes.take_back())
                 raise
-        changes.keep()
+        warn_of_leftovers(report, changes.keep())
         report.files.proved = True
         report.verdict = Verdict.PROVED
         announce(system_reinitialised, report)

@@ -21,7 +21,7 @@ from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
-from backups.services.operation import announce, operation, require_migrated, step
+from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.source import Source
@@ -120,7 +120,7 @@ class _Restore:
                 raise
         finally:
             ContentType.objects.clear_cache()
-        self.files.keep()
+        warn_of_leftovers(self.report, self.files.keep())
         self.database.after_commit(self.next_keys)
         if self.options.config_to is not None:
             restore_config(self.package, self.options.config_to)
@@ -128,7 +128,7 @@ class _Restore:
 
     def _take_back(self) -> None:
         """Undo what lies outside the database: nothing has changed, so that there is nothing to go back to."""
-        self.files.take_back()
+        warn_of_leftovers(self.report, self.files.take_back())
         if self.safety_backup:
             delete_package(self.safety_backup)
 

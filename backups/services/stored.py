@@ -113,11 +113,11 @@ class FileRestore:
                 self._report.findings.append(_file_differs(record, found))
         self._report.files.proved = proved
 
-    def keep(self) -> None:
-        self._changes.keep()
+    def keep(self) -> list[str]:
+        return self._changes.keep()
 
-    def take_back(self) -> None:
-        self._changes.take_back()
+    def take_back(self) -> list[str]:
+        return self._changes.take_back()
 
 
 def compare_files(report: Report, package: PackageReader, progress: Progress) -> None:

@@ -214,6 +214,20 @@ def test_a_file_that_somebody_made_meanwhile_is_not_taken_back(seeded: System) -
     assert (seeded.media / "two.txt").read_bytes() == b"theirs"
 
 
+def test_a_temporary_file_that_stays_is_told(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    (seeded.media / DocumentVersion.objects.first().file.name).write_bytes(b"edited")  # type: ignore[union-attr]
+
+    def refuse(path: Path, onerror: Callable[..., None]) -> None:
+        onerror(None, str(path), None)
+
+    monkeypatch.setattr(files.shutil, "rmtree", refuse)
+    restored = seeded.run("restore_backup", "latest")
+
+    assert restored.code == 0
+    assert "warning temporary_left" in restored.out
+    assert ".changes-" in restored.out
+
+
 def test_a_receiver_that_fails_is_a_finding(seeded: System) -> None:
     def fail(**arguments: object) -> None:
         raise RuntimeError("no audit today")
