@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 from tests.engines import ENGINES
 from tests.systems import Engine, System, Unreachable
+
+# Whoever is started in the background ignores Ctrl-C, and so would the processes that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("short", max_examples=24, deadline=None)
 settings.register_profile("long", max_examples=2000, deadline=None)

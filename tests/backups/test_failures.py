@@ -108,7 +108,10 @@ def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: b
         while b"to go on: " not in shown:
             shown += os.read(ours, 4096)
         os.write(ours, keys)
-        assert process.wait(timeout=30) == 7
+        try:
+            assert process.wait(timeout=30) == 7
+        finally:
+            process.kill()
     os.close(ours)
 
 
