@@ -117,15 +117,18 @@ def is_committed(report: Report, using: str) -> bool:
 def add_to_catalogue(report: Report, *, kind: str, package_id: str, created: datetime, size: int, note: str) -> None:
     """Remember a package that has been published."""
     if _has_tables(report.database):
-        Backup.objects.using(report.database).create(
+        # A path may have been that of another package, which somebody has removed.
+        Backup.objects.using(report.database).update_or_create(
             name=report.package,
-            package_id=package_id,
-            kind=kind,
-            created=created,
-            size=size,
-            rows=sum(result.package for result in report.models),
-            files=report.files.package,
-            note=note,
+            defaults={
+                "package_id": package_id,
+                "kind": kind,
+                "created": created,
+                "size": size,
+                "rows": sum(result.package for result in report.models),
+                "files": report.files.package,
+                "note": note,
+            },
         )
 
 

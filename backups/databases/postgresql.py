@@ -10,6 +10,7 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
+from psycopg.types.datetime import TimestamptzLoader
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
@@ -34,6 +35,9 @@ class Database(base.Database):
         # A server-side cursor plans the joins once, where pages would plan them for each page.
         with self.connection.chunked_cursor() as cursor:
             cursor.itersize = size
+            if self.connection.timezone is not None:
+                # Django's own loader is written in Python, for time zones that psycopg has at the same moment anyway.
+                cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(selection.sql())
             while page := cursor.fetchmany(size):
                 yield selection.convert(page)

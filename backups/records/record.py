@@ -54,13 +54,13 @@ def parse(line: bytes, label: str) -> Record:
         record = Record(**whole)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackageDamaged(f"a record of {label} cannot be read: {error}") from error
-    shapes = (
-        (record.fields, dict),
-        (record.refs, dict),
-        (record.keys, dict),
-        (record.key, list | None),
-        (record.json_null, list),
+    is_sound = (
+        type(record.fields) is dict
+        and type(record.refs) is dict
+        and type(record.keys) is dict
+        and type(record.json_null) is list
+        and (record.key is None or type(record.key) is list)
     )
-    if not all(isinstance(value, kind) for value, kind in shapes):
+    if not is_sound:
         raise PackageDamaged(f"a record of {label} has a part of the wrong type")
     return record

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, cast
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import IntegerField, Model
+from django.db.models import IntegerField, JSONField, Model
 
 from backups import databases
+from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique
 from backups.records.record import Key, Record
 from backups.records.relations import column_of, final_field, get_field, related_model
@@ -32,15 +33,8 @@ class RowReader:
         self.database = databases.of(using)
         self.keys = keys or KeyCache(using)
         self._selection = Selection(table.model, self.database.connection)
-        self._key_encoders = [encoder(final_field(field)) for field in table.key_fields]
-        self._columns = [(field.name, self._selection.column((field.name,))) for field in table.columns]
-        self._encoders = [(field.name, encode) for field in table.columns if (encode := encoder(field)) is not None]
-        self._references = [
-            (reference, self._parts(reference.parts), self._existence(reference))
-            for reference in table.references
-            if reference.parts
-        ]
-        self._own_key = self._parts(table.identity.parts) if table.stores_key else []
+        self._called: list[tuple[int, type[Model]]] = []
+        self._record = self._compile()
 
     def records(self) -> Iterator[Record]:
         """Read every row."""
@@ -62,82 +56,76 @@ class RowReader:
         columns = [f"t0.{self.database.connection.ops.quote_name(column)} = %s" for column in values]
         yield from self._records(self.database.select(self._selection, " AND ".join(columns), list(values.values())))
 
-    def _parts(self, parts: Iterable[Part]) -> list[tuple[int, Encoder | None, type[Model] | None]]:
-        return [
-            (
-                self._selection.column(part.path),
-                None if part.called else _encoder_at(self.table.model, part),
-                part.called,
-            )
-            for part in parts
+    def _compile(self) -> Callable[[Row], Record]:
+        """Write the function that makes a record of a row."""
+        scope: dict[str, Any] = {"Record": Record, "JSON_NULL": JSON_NULL}
+        body = ["json_null, refs, keys = [], {}, {}"]
+        fields = {}
+        for number, field in enumerate(self.table.columns):
+            value = fields[field.name] = f"f{number}"
+            body.append(f"{value} = row[{self._selection.column((field.name,))}]")
+            if encode := encoder(field):
+                scope[f"encode_{value}"] = encode
+                body.append(f"if {value} is not None: {value} = encode_{value}({value})")
+            if isinstance(final_field(field), JSONField):
+                body += [f"if {value} is JSON_NULL:", f"    {value} = None", f"    json_null.append({field.name!r})"]
+        for reference in self.table.references:
+            if reference.parts:
+                body += self._reference_code(reference, fields[reference.name], scope)
+        key = self._key_code(self.table.identity.parts, scope) if self.table.stores_key else "None"
+        pks = [
+            self._value_code(index, encoder(final_field(field)), scope)
+            for index, field in zip(self._selection.key, self.table.key_fields, strict=True)
         ]
+        pk = pks[0] if len(pks) == 1 else f"[{', '.join(pks)}]"
+        held = ", ".join(f"{name!r}: {value}" for name, value in fields.items())
+        body.append(f"return Record({pk}, {{{held}}}, refs, keys, {key}, json_null)")
+        return function(f"record of {self.table.label}", "row", body, scope)
 
-    def _existence(self, reference: Reference) -> int | None:
-        """Select what tells whether the row referred to exists, where a key of nothing but nulls cannot tell."""
-        if not reference.natural or keeps_natural_key_unique(reference.to) or reference.parts[0].called:
-            return None
-        return self._selection.column((reference.name, reference.to._meta.pk.name))
+    def _reference_code(self, reference: Reference, value: str, scope: dict[str, Any]) -> list[str]:
+        """Take in the identity of the row that a reference leads to. One that dangles keeps its bare key."""
+        key = self._key_code(reference.parts, scope)
+        known = [self._selection.column(part.path) for part in reference.parts]
+        # A natural key may be nothing but nulls; then only the primary key tells whether there is a row.
+        if reference.natural and not keeps_natural_key_unique(reference.to) and not reference.parts[0].called:
+            known.append(self._selection.column((reference.name, reference.to._meta.pk.name)))
+        there = " or ".join(f"row[{index}] is not None" for index in dict.fromkeys(known))
+        if reference.natural:
+            taken = [f"    refs[{reference.name!r}] = {value}", f"    {value} = {key}"]
+        else:
+            taken = [f"    keys[{reference.name!r}] = {key}"]
+        return [f"if {value} is not None and ({there}):", *taken]
+
+    def _key_code(self, parts: Iterable[Part], scope: dict[str, Any]) -> str:
+        """Write the list that is an identity. It has nothing but None where the row referred to does not exist."""
+        codes = []
+        for part in parts:
+            index = self._selection.column(part.path)
+            if part.called is None:
+                codes.append(self._value_code(index, _encoder_at(self.table.model, part), scope))
+            else:
+                self._called.append((index, part.called))
+                scope[f"called_{index}"] = self.keys.called(part.called)
+                codes.append(f"*(called_{index}[row[{index}]] if row[{index}] is not None else [None])")
+        return f"[{', '.join(codes)}]"
+
+    def _value_code(self, index: int, encode: Encoder | None, scope: dict[str, Any]) -> str:
+        if encode is None:
+            return f"row[{index}]"
+        scope[f"encode_{index}"] = encode
+        return f"(encode_{index}(row[{index}]) if row[{index}] is not None else None)"
 
     def _records(self, rows: Sequence[Row]) -> Iterator[Record]:
         self._fetch_called_keys(rows)
-        records = [self._record(row) for row in rows]
+        records = list(map(self._record, rows))
         for generic in self.table.generics:
             self._add_generic_keys(generic, records)
         return iter(records)
 
-    def _record(self, row: Row) -> Record:
-        fields: dict[str, Any] = {name: row[index] for name, index in self._columns}
-        json_null = []
-        for name, encode in self._encoders:
-            value = fields[name]
-            if value is not None:
-                fields[name] = value = encode(value)
-                if value is JSON_NULL:
-                    fields[name] = None
-                    json_null.append(name)
-        record = Record(self._primary_key(row), fields, json_null=json_null)
-        for reference, parts, existence in self._references:
-            value = fields[reference.name]
-            if value is None:
-                continue
-            key = self._key(row, parts)
-            if all(part is None for part in key) and (existence is None or row[existence] is None):
-                continue  # a reference that dangles keeps its bare key
-            if reference.natural:
-                record.refs[reference.name] = value
-                fields[reference.name] = key
-            else:
-                record.keys[reference.name] = key
-        if self._own_key:
-            record.key = self._key(row, self._own_key)
-        return record
-
-    def _primary_key(self, row: Row) -> Any:
-        if len(self._selection.key) == 1:
-            value, encode = row[self._selection.key[0]], self._key_encoders[0]
-            return encode(value) if encode else value
-        return [
-            encode(row[index]) if encode else row[index]
-            for index, encode in zip(self._selection.key, self._key_encoders, strict=True)
-        ]
-
-    def _key(self, row: Row, parts: Sequence[tuple[int, Encoder | None, type[Model] | None]]) -> Key:
-        """Put an identity together. Nothing but None where the row referred to does not exist."""
-        key: Key = []
-        for index, encode, called in parts:
-            value = row[index]
-            if called is not None and value is not None:
-                key += self.keys.called(called)[value]
-            else:
-                key.append(encode(value) if encode and value is not None else value)
-        return key
-
     def _fetch_called_keys(self, rows: Sequence[Row]) -> None:
         self.keys.trim()
-        parts = [part for _, parts, _ in self._references for part in parts] + self._own_key
-        for index, _, called in parts:
-            if called is not None:
-                self.keys.fetch_called(called, {row[index] for row in rows if row[index] is not None})
+        for index, called in self._called:
+            self.keys.fetch_called(called, {row[index] for row in rows if row[index] is not None})
 
     def _add_generic_keys(self, generic: GenericReference, records: Sequence[Record]) -> None:
         by_model: dict[type[Model], list[Record]] = {}
@@ -228,31 +216,54 @@ class RowWriter:
         self.table = table
         key_fields = [] if table.key_reference or len(table.key_fields) > 1 else list(table.key_fields)
         self.columns = [column_of(field) for field in (*key_fields, *table.columns)]
-        self._decode_key = decoder(key_fields[0], connection) if key_fields else None
-        self._decoders = [(field.name, decoder(field, connection)) for field in table.columns]
+        self._decoders = [(field.name, decoder(field, connection)) for field in (*key_fields, *table.columns)]
+        self._has_key = bool(key_fields)
+        self._row = self._compile()
 
     def row(self, record: Record, pk: Any, references: dict[str, Any]) -> Row:
         """Return the parameters of one row: its primary key in the target, and what its references point at there.
 
         Raises ``ValueRefused`` for a value that its field does not take.
         """
-        row = []
-        name, value = self.table.key_name, pk
+        values = record.fields | references if references else record.fields
         try:
-            if self._decode_key is not None:
-                row.append(self._decode_key(pk))
-            for name, decode in self._decoders:
-                value = references[name] if name in references else record.fields[name]
-                if value is not None:
-                    value = decode(value)
-                elif name in record.json_null:
-                    value = decode(JSON_NULL)
-                row.append(value)
-        except KeyError as error:
-            raise ValueRefused(name, None, "the record has no such field") from error
-        except (ValueError, TypeError, ArithmeticError, ValidationError) as error:
-            raise ValueRefused(name, value, str(error)) from error
+            row: Row = self._row(pk, values, record.json_null)
+        except REFUSALS as error:
+            raise self._refusal(pk, values) or error from error
         return row
+
+    def _compile(self) -> Callable[..., Row]:
+        """Write the function that makes a row of a record's fields."""
+        scope: dict[str, Any] = {"JSON_NULL": JSON_NULL}
+        body, row = [], []
+        for number, (name, decode) in enumerate(self._decoders):
+            value = f"v{number}"
+            row.append(value)
+            scope[f"decode_{value}"] = decode
+            held = "pk" if self._has_key and not number else f"fields[{name!r}]"
+            body += [f"{value} = {held}", f"if {value} is not None: {value} = decode_{value}({value})"]
+            if name in self.table.json_fields:
+                body.append(f"elif {name!r} in json_null: {value} = decode_{value}(JSON_NULL)")
+        body.append(f"return [{', '.join(row)}]")
+        return function(f"row of {self.table.label}", "pk, fields, json_null", body, scope)
+
+    def _refusal(self, pk: Any, fields: dict[str, Any]) -> ValueRefused | None:
+        """Find the value that does not fit."""
+        for number, (name, decode) in enumerate(self._decoders):
+            is_key = self._has_key and not number
+            if not is_key and name not in fields:
+                return ValueRefused(name, None, "the record has no such field")
+            value = pk if is_key else fields[name]
+            try:
+                if value is not None:
+                    decode(value)
+            except REFUSALS as error:
+                return ValueRefused(name, value, str(error))
+        return None
+
+
+REFUSALS = (ValueError, TypeError, ArithmeticError, KeyError, ValidationError)
+"""What fields raise for a value that they do not take."""
 
 
 class ValueRefused(Exception):

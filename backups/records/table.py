@@ -41,7 +41,7 @@ class Reference:
     natural: bool
     keys_of: type[Model] | None
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.field.name
 
@@ -109,7 +109,7 @@ class Table:
         by_field = {one.field: one for one in self.references if one.keys_of}
         return [by_field.get(field) for field in self.key_fields]
 
-    @property
+    @cached_property
     def key_is_content(self) -> bool:
         """Whether the primary key is part of what a row says: a code or a UUID, or an only identity."""
         if self.key_reference or len(self.key_fields) > 1:
@@ -124,17 +124,16 @@ class Table:
     def require_shape(self, record: Record) -> None:
         """Raise ``PackageDamaged`` for what cannot be a row of this table: other fields, keys of other types."""
         names, referring, generic = self._shape
-        is_sound = (
-            record.fields.keys() == names
-            and record.refs.keys() <= referring.keys()
-            and all(key is None or type(key) in referring[name] for name, key in record.refs.items())
-            and record.keys.keys() <= (referring.keys() | generic)
-            and all(isinstance(key, list) and key for key in record.keys.values())
-            and all(re.fullmatch("-?[0-9]+", str(record.fields[name])) for name in generic & record.keys.keys())
-            and names.issuperset(record.json_null)
-            and self._is_key(record.pk)
-        )
-        if not is_sound:
+        is_sound = record.fields.keys() == names and self._is_key(record.pk)
+        for name, key in record.refs.items():
+            is_sound = is_sound and name in referring and (key is None or type(key) in referring[name])
+        if is_sound and record.keys:
+            is_sound = (
+                record.keys.keys() <= (referring.keys() | generic)
+                and all(isinstance(key, list) and key for key in record.keys.values())
+                and all(re.fullmatch("-?[0-9]+", str(record.fields[name])) for name in generic & record.keys.keys())
+            )
+        if not is_sound or (record.json_null and not names.issuperset(record.json_null)):
             raise PackageDamaged(
                 f"a record of {self.label} with the primary key {record.pk!r} cannot be one of its rows"
             )

@@ -96,6 +96,7 @@ class Plan:
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
         self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
         self._outside: dict[type[Model], Comparison] = {}
+        self._known_ways: dict[str, list[tuple[Reference, str, Callable[[Any], Any] | None]]] = {}
         # A fixture may refer by natural key to a row of one of its models that it does not hold.
         self._is_converted = source.package.manifest.engine.get("vendor") in (FIXTURE, MIGRATION_PACKAGE)
         for entry in source.entries:
@@ -158,23 +159,44 @@ class Plan:
         """Return what the references of a record hold in the target, by field name."""
         fields, refs = record.fields, record.refs
         held = {}
-        for reference in table.references:
-            name = reference.name
+        for reference, name, keys in self._ways(table):
             value = fields[name]
             if value is None:
                 continue
-            if reference.keys_of is None:
+            number = refs.get(name) if reference.parts else value
+            if keys is not None and number is not None:
+                held[name] = keys(number)  # nearly every one: it needs no more than its number
+            elif reference.keys_of is None:
                 held[name] = refs.get(name, value)
-            elif refs.get(name) is not None and (label := reference.keys_of._meta.label_lower) in self.tables:
-                held[name] = self.target_key(label, refs[name])  # nearly every one: it needs no more than its number
             elif not has_dangled(reference, record):
-                target = target_of(reference, record)
-                held[name] = self._key_of(target)
+                held[name] = self._key_of(target_of(reference, record))
+        if not table.generics:
+            return held
         for target in generic_targets(table, record):
             found = self._key_of(target)
             if found not in (None, target.value):  # a text column holds any model's key as text
                 held[target.field] = type(fields[target.field])(found)
         return held
+
+    def _ways(self, table: Table) -> list[tuple[Reference, str, Callable[[Any], Any] | None]]:
+        """Return for each reference of a table what turns the number that it had into the one that it gets.
+
+        None where that takes the identity: the row referred to is not one of the package.
+        """
+        if table.label not in self._known_ways:
+            self._known_ways[table.label] = [
+                (reference, reference.name, self._way(reference)) for reference in table.references
+            ]
+        return self._known_ways[table.label]
+
+    def _way(self, reference: Reference) -> Callable[[Any], Any] | None:
+        label = _label_followed(reference)
+        if label not in self.tables:
+            return None
+        plan = self.tables[label]
+        if plan.keys is None and not any(plan.table.key_follows):
+            return _same
+        return partial(self.target_key, label) if plan.keys is None else plan.keys.get
 
     def _key_of(self, target: Target) -> Any:
         if target.label in self.tables and target.value is not None:
@@ -344,6 +366,10 @@ class Plan:
             comparison = self._outside[model] = Comparison(self.scratch, table)
             comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records()))
         return self._outside[model]
+
+
+def _same(number: Any) -> Any:
+    return number
 
 
 def _label_followed(reference: Reference | None) -> str:

@@ -16,6 +16,7 @@ from django.contrib.sessions.models import Session
 from django.db import connections
 from django.utils import timezone
 
+from backups.models import Backup
 from backups.package.reader import PackageReader
 from documents.models import DocumentVersion
 from tests import oracle
@@ -158,3 +159,11 @@ def test_djangos_own_loaddata_loads_a_package_in_an_emergency(
         loaded = oracle.rows(ignore={"core.auditevent"})
     assert {label: len(rows) for label, rows in loaded.items()} == {label: len(rows) for label, rows in before.items()}
     assert loaded["documents.document"] == before["documents.document"]
+
+
+def test_a_path_may_be_used_again_once_its_package_is_gone(seeded: System, tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    for note in ("once", "again"):
+        assert seeded.run("create_backup", "--output", str(path), "--note", note).code == 0
+        assert [backup.note for backup in Backup.objects.filter(name=str(path))] == [note]
+        path.unlink()
