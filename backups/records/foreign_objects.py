@@ -211,6 +211,14 @@ class FixtureObjects:
                         "a fixture does not tell JSON null from SQL NULL; it is read as SQL NULL",
                     )
             return None
+        if given.text and isinstance(value, str) and "\n" in value:
+            self._count(
+                "line_ends_unknown",
+                Severity.INFO,
+                rows.table.label,
+                column.name,
+                "XML turns every end of a line into a line feed; texts that had carriage returns have lost them",
+            )
         if column.name in rows.precision:
             rows.precision[column.name].see(value)
             if lacks_time_zone(column, value):

@@ -79,6 +79,7 @@ class Value(models.Model):
     char = models.CharField(max_length=200, null=True)
     text = models.TextField(null=True)
     file = models.FileField(null=True, upload_to="awkward", max_length=250)
+    image = models.ImageField(null=True, upload_to="awkward", max_length=250)
     secret = models.CharField(max_length=50, null=True, serialize=False)
     locked = models.CharField(max_length=50, null=True, editable=False)
     scrambled = ScrambledField(null=True)

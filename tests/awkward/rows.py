@@ -131,6 +131,7 @@ def _values(rows: dict[str, dict[str, Any]]) -> None:
         m.Value.objects.filter(pk=made.pk).update(**columns)  # which stamps nothing
     with_file = m.Value.objects.create(name="file")
     with_file.file.save("Überschrift & 'odd' name.txt", ContentFile(b"content"))
+    with_file.image.save("no picture.gif", ContentFile(b"GIF89a"))
     for microsecond in (0, 1, 999, 1000, 999999):
         m.Moment.objects.create(at=datetime(2026, 1, 1, 12, 0, 0, microsecond, UTC))
 
