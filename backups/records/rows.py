@@ -18,7 +18,7 @@ from backups.records.record import Key, Record
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
 from backups.records.table import GenericReference, Reference, Table
-from backups.records.values import JSON_NULL, Encoder, decoder, encoder
+from backups.records.values import JSON_NULL, Encoder, decoder, encoder, plain_type
 
 Row = Sequence[Any]
 CHUNK_ROWS = 2000
@@ -216,7 +216,8 @@ class RowWriter:
         self.table = table
         key_fields = [] if table.key_reference or len(table.key_fields) > 1 else list(table.key_fields)
         self.columns = [column_of(field) for field in (*key_fields, *table.columns)]
-        self._decoders = [(field.name, decoder(field, connection)) for field in (*key_fields, *table.columns)]
+        self._fields = (*key_fields, *table.columns)
+        self._decoders = [(field.name, decoder(field, connection)) for field in self._fields]
         self._has_key = bool(key_fields)
         self._row = self._compile()
 
@@ -241,7 +242,9 @@ class RowWriter:
             row.append(value)
             scope[f"decode_{value}"] = decode
             held = "pk" if self._has_key and not number else f"fields[{name!r}]"
-            body += [f"{value} = {held}", f"if {value} is not None: {value} = decode_{value}({value})"]
+            plain = plain_type(self._fields[number])
+            takes = f"{value} is not None" + (f" and type({value}) is not {plain.__name__}" if plain else "")
+            body += [f"{value} = {held}", f"if {takes}: {value} = decode_{value}({value})"]
             if name in self.table.json_fields:
                 body.append(f"elif {name!r} in json_null: {value} = decode_{value}(JSON_NULL)")
         body.append(f"return [{', '.join(row)}]")

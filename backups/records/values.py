@@ -83,12 +83,17 @@ def encoder(field: AnyField) -> Encoder | None:
     return _STOCK_ENCODERS.get(kind) or _contract_encoder(field)
 
 
+def plain_type(field: AnyField) -> type | None:
+    """Return the type of which every value is its own query parameter, or None where there is no such type."""
+    return _PLAIN_TYPES.get(type(final_field(field)))
+
+
 def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
     """Return the decoder of a column for one database. It raises ``ValueError`` for a value that does not fit."""
     field = final_field(field)
     if isinstance(field, JSONField):
         return _decode_jsonb if connection.vendor == "postgresql" else _decode_json
-    plain = _PLAIN_TYPES.get(type(field))
+    plain = plain_type(field)
 
     def decode(value: Any) -> Any:
         return field.get_db_prep_save(field.to_python(value), connection=connection)

@@ -112,8 +112,9 @@ def write_records(
     file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
     with writer.model(table.label) as model:
         for record in records:
-            model.write(record.line(table.label))
-            digest.add(table.content(record))
+            line = record.line(table.label)
+            model.write(line)
+            digest.add(table.content_in(line, record))
             for name, alias in file_fields:
                 if record.fields[name]:
                     refer(alias, record.fields[name])

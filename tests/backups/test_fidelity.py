@@ -6,9 +6,14 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import product
+from pathlib import Path
 
 import pytest
+from django.apps import apps
 
+from backups.package.reader import PackageReader
+from backups.records.record import parse
+from backups.records.table import Table
 from tests import oracle
 from tests.backups.conftest import TRAIL, nothing_changes
 from tests.engines import ENGINES
@@ -104,3 +109,23 @@ def test_a_package_of_awkward_rows_is_merged_twice_and_changes_nothing(
             assert {
                 model["model"] for model in models if model["created"] + model["updated"] + model["deleted"]
             } == set()
+
+
+def test_a_content_cut_out_of_a_line_is_the_content(new_system: Callable[..., System], tmp_path: Path) -> None:
+    package = tmp_path / "package.zip"
+    with new_system("sqlite", AWKWARD).active() as system:
+        from tests.awkward import rows
+
+        rows.populate("sqlite")
+        assert system.run("seed_demo").code == 0
+        assert system.run("create_backup", "--output", str(package)).code == 0
+        cut = 0
+        with PackageReader(package) as reader:
+            for entry in reader.manifest.models:
+                table = Table(apps.get_model(entry.label))
+                for line in reader.lines(entry.label):
+                    record = parse(line, entry.label)
+                    content = table.content_in(line, record)
+                    assert content == table.content(record)
+                    cut += content in line
+    assert cut > 100
