@@ -36,7 +36,7 @@ class Database(base.Database):
         with self.connection.chunked_cursor() as cursor:
             cursor.itersize = size
             if self.connection.timezone is not None:
-                # Django's own loader is written in Python, for time zones that psycopg has at the same moment anyway.
+                # The moment is the same in any time zone; Django's own loader, which exchanges that, is Python.
                 cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(selection.sql())
             while page := cursor.fetchmany(size):

@@ -1,4 +1,4 @@
-"""Functions written out for one table, as ``dataclasses`` does: a loop over columns for each row costs twice as much.
+"""Functions written out for one table, as ``dataclasses`` does, in place of a loop over its columns for each row.
 
 The source has only numbers and ``repr`` of names from models in it, never anything from a package or a database.
 """

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db.models import IntegerField, JSONField, Model
+from django.db.models import IntegerField, Model
 
 from backups import databases
 from backups.records.compiled import function
@@ -67,7 +67,7 @@ class RowReader:
             if encode := encoder(field):
                 scope[f"encode_{value}"] = encode
                 body.append(f"if {value} is not None: {value} = encode_{value}({value})")
-            if isinstance(final_field(field), JSONField):
+            if field.name in self.table.json_fields:
                 body += [f"if {value} is JSON_NULL:", f"    {value} = None", f"    json_null.append({field.name!r})"]
         for reference in self.table.references:
             if reference.parts:

@@ -184,19 +184,12 @@ class Plan:
         None where that takes the identity: the row referred to is not one of the package.
         """
         if table.label not in self._known_ways:
+            labels = [(one, _label_followed(one)) for one in table.references]
             self._known_ways[table.label] = [
-                (reference, reference.name, self._way(reference)) for reference in table.references
+                (one, one.name, partial(self.target_key, label) if label in self.tables else None)
+                for one, label in labels
             ]
         return self._known_ways[table.label]
-
-    def _way(self, reference: Reference) -> Callable[[Any], Any] | None:
-        label = _label_followed(reference)
-        if label not in self.tables:
-            return None
-        plan = self.tables[label]
-        if plan.keys is None and not any(plan.table.key_follows):
-            return _same
-        return partial(self.target_key, label) if plan.keys is None else plan.keys.get
 
     def _key_of(self, target: Target) -> Any:
         if target.label in self.tables and target.value is not None:
@@ -366,10 +359,6 @@ class Plan:
             comparison = self._outside[model] = Comparison(self.scratch, table)
             comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records()))
         return self._outside[model]
-
-
-def _same(number: Any) -> Any:
-    return number
 
 
 def _label_followed(reference: Reference | None) -> str:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ def seeded(system: System) -> System:
 def package(seeded: System) -> Path:
     (path,) = seeded.packages.glob("backup-*.zip")
     return path
+
+
+@pytest.fixture
+def lite(new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system("sqlite").active() as active:
+        yield active
 
 
 @contextmanager

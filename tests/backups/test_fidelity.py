@@ -114,9 +114,10 @@ def test_a_package_of_awkward_rows_is_merged_twice_and_changes_nothing(
 def test_a_content_cut_out_of_a_line_is_the_content(new_system: Callable[..., System], tmp_path: Path) -> None:
     package = tmp_path / "package.zip"
     with new_system("sqlite", AWKWARD).active() as system:
-        from tests.awkward import rows
+        from tests.awkward import models, rows
 
         rows.populate("sqlite")
+        models.OneKey.objects.create(name='a,"refs":{"fields":{"b')
         assert system.run("seed_demo").code == 0
         assert system.run("create_backup", "--output", str(package)).code == 0
         cut = 0
