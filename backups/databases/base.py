@@ -6,6 +6,7 @@ import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from django.core.management.color import no_style
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
+
+from backups.databases.lines import ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
 
 Row = Sequence[Any]
 
@@ -37,6 +40,8 @@ class Database:
 
     PARAMETERS = 900
     """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
+    WRITES: frozenset[Kind] = frozenset()
+    """What ``lines`` can write. An engine that can write nothing is asked for rows instead."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection: Any = connection  # the stubs know only what all backends have
@@ -91,6 +96,15 @@ class Database:
             last = [page[-1][index] for index in selection.key]
             page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size), _after_values(last))
 
+    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+        """Let the database write the lines of a table, ``size`` at a time."""
+        raise NotImplementedError
+
+    def rows_between(self, selection: Selection, first: Any, last: Any) -> Sequence[Row]:
+        """Read the rows of a page of lines: those whose only key is in a range, in its order."""
+        (key,) = selection.key_sql()
+        return selection.convert(self._fetch(selection.sql(f"{key} BETWEEN %s AND %s"), (first, last)))
+
     def rows_with(self, selection: Selection, keys: Iterable[Row], size: int) -> Iterator[Sequence[Row]]:
         """Read the rows that have these primary keys (one value for each key column), in no order."""
         columns = selection.key_sql()
@@ -132,6 +146,30 @@ class Database:
             cursor.execute(f"SELECT DISTINCT {quoted} FROM {self._quote(table)} WHERE {quoted} <> ''")
             while page := cursor.fetchmany():
                 yield from (value for (value,) in page)
+
+    def _joined(self, pieces: Sequence[Piece]) -> str:
+        """Join the parts of a line. A line that is null is an odd one."""
+        return f"CONCAT({', '.join(self._piece(piece) for piece in pieces)})"
+
+    def _piece(self, piece: Piece) -> str:
+        if isinstance(piece, str):
+            return f"'{piece}'"
+        if isinstance(piece, Choice):
+            return (
+                f"CASE WHEN {piece.sql} IS NULL THEN '{piece.absent}' WHEN {piece.there} IS NULL THEN '{ODD}'"
+                f" ELSE {self._joined(piece.pieces)} END"
+            )
+        if piece.kind is Kind.JSON:
+            return f"COALESCE({self._written(piece)}, '')"
+        if not piece.null:
+            return self._written(piece)
+        there, absent = replace(piece, null=False), f"'{QUOTE}null'" if piece.is_quoted else "'null'"
+        written = self._joined([there, QUOTE]) if piece.is_quoted else self._written(there)
+        return f"CASE WHEN {piece.sql} IS NULL THEN {absent} ELSE {written} END"
+
+    def _written(self, value: Value) -> str:
+        """Write a value that is not null as JSON has it, without quotation marks; ``ODD`` where it is of no such kind."""
+        raise NotImplementedError
 
     # Writing, inside a transaction
 

@@ -10,6 +10,7 @@ from django.db import OperationalError, transaction
 from django.db.models import Model
 
 from backups.databases import base
+from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -25,6 +26,33 @@ class Database(base.Database):
     def _begin_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
+
+    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+        # By key, as in stream().
+        statement = f"SELECT {self._joined(query.pieces)}, {query.key} FROM {query.source}"
+        tail = f"ORDER BY {query.key} LIMIT {size}"
+        page = self._fetch(f"{statement} {tail}", ())
+        while page:
+            text = END.join([line or ODD for line, _ in page])
+            yield LinePage(text.encode(), len(page), page[0][1], page[-1][1])
+            if len(page) < size:
+                return
+            page = self._fetch(f"{statement} WHERE {query.key} > %s {tail}", (page[-1][1],))
+
+    def _written(self, value: Value) -> str:
+        column = value.sql
+        match value.kind:
+            case Kind.BOOLEAN:
+                return f"CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' WHEN NULL THEN NULL ELSE '{ODD}' END"
+            case Kind.DATE:
+                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {column} END"
+            case Kind.MOMENT:
+                text = f"CONCAT(REPLACE(REPLACE({column}, ' ', 'T'), '.000000', ''), '+00:00')"
+                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {text} END"
+            case _:
+                return column
 
     def distinct(self, table: str, column: str) -> Iterator[str]:
         # Most collations take 'a' for 'A'; no file system and no storage does.

@@ -14,6 +14,13 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
+from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+
+ARGUMENTS = 90
+"""A function takes at most 100: https://www.postgresql.org/docs/current/runtime-config-preset.html."""
+# What Python has dates for: no infinity, no year 0 and none after 9999.
+_IS_DATE = "{0} BETWEEN '0001-01-01' AND '9999-12-31'"
+_IS_MOMENT = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
 
 DEADLOCK = "40P01"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected."""
@@ -41,6 +48,43 @@ class Database(base.Database):
             cursor.execute(selection.sql())
             while page := cursor.fetchmany(size):
                 yield selection.convert(page)
+
+    WRITES = frozenset(Kind)
+
+    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET LOCAL cursor_tuple_fraction = 1")  # all rows are wanted, not the first ones soon
+        with self.connection.chunked_cursor() as cursor:
+            cursor.itersize = size
+            cursor.execute(f"SELECT {self._line(query)}, {query.key} FROM {query.source} ORDER BY {query.key}")
+            while page := cursor.fetchmany(size):
+                text = END.join([line for line, _ in page])
+                yield LinePage(text.encode(), len(page), page[0][1], page[-1][1])
+
+    def _line(self, query: Lines) -> str:
+        """Write a line where every value is there that has to be: CONCAT would pass over one that is null."""
+        needed = dict.fromkeys(value.sql for value, where in query.values() if not where and not value.null)
+        return f"CASE WHEN num_nulls({', '.join(needed)}) = 0 THEN {self._joined(query.pieces)} ELSE '{ODD}' END"
+
+    def _joined(self, pieces: Sequence[Piece]) -> str:
+        groups = [pieces[start : start + ARGUMENTS] for start in range(0, len(pieces), ARGUMENTS)]
+        return f"CONCAT({', '.join(super(Database, self)._joined(group) for group in groups)})"
+
+    def _written(self, value: Value) -> str:
+        column = value.sql
+        match value.kind:
+            case Kind.BOOLEAN:
+                return f"CASE WHEN {column} THEN 'true' ELSE 'false' END"
+            case Kind.DATE:
+                return f"CASE WHEN {_IS_DATE.format(column)} THEN to_char({column}, 'YYYY-MM-DD') ELSE '{ODD}' END"
+            case Kind.MOMENT:
+                text = f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
+                text = f"CONCAT(replace({text}, '.000000', ''), '+00:00')"
+                return f"CASE WHEN {_IS_MOMENT.format(column)} THEN {text} ELSE '{ODD}' END"
+            case Kind.UUID | Kind.JSON:
+                return f"{column}::text"
+            case _:
+                return column
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:

@@ -12,6 +12,34 @@ from django.db.models import Model
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
+from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+
+ARGUMENTS = 100
+"""A function takes at most 127: https://www.sqlite.org/limits.html#max_function_arg."""
+_DIGIT = "[0-9]"
+_DAY = f"{_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2}"
+_TIME = f"{_DAY} {_DIGIT * 2}:{_DIGIT * 2}:{_DIGIT * 2}"
+_UUID = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+
+
+def _check(value: Value) -> str:
+    """Return the condition that a column holds what its kind says, in the form that Django gives it."""
+    column = value.sql
+    is_text = f"{column} >= '' AND {column} < x'' AND instr({column}, char(0)) = 0"  # printf() ends at the first NUL
+    match value.kind:
+        case Kind.INTEGER:
+            return f"{column} = {column} | 0"
+        case Kind.BOOLEAN:
+            return f"{column} IN (0, 1)"
+        case Kind.DATE:
+            return f"{column} GLOB '{_DAY}'"
+        case Kind.MOMENT:
+            whole = f"{column} GLOB '{_TIME}.{_DIGIT * 6}' AND {column} NOT GLOB '*.000000'"
+            return f"({whole} OR {column} GLOB '{_TIME}')"
+        case Kind.UUID:
+            return f"length({column}) = 32 AND {column} NOT GLOB '*[^0-9a-f]*'"
+        case _:
+            return is_text
 
 
 class Database(base.Database):
@@ -20,6 +48,54 @@ class Database(base.Database):
             cursor.execute(selection.sql())
             while page := cursor.fetchmany(size):
                 yield selection.convert(page)
+
+    WRITES = frozenset(Kind)
+
+    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+        # A page is one text: a step for each row would wait each time for whoever works on the page before.
+        statement = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}"
+        last: int | None = None
+        while True:
+            where = "" if last is None else f" WHERE {query.key} > {int(last)}"
+            page = f"{statement}{where} ORDER BY {query.key} LIMIT {size}"
+            sql = f"SELECT group_concat(line, '{END}'), COUNT(*), MIN(key), MAX(key) FROM ({page})"
+            ((text, rows, first, last),) = self._fetch(sql, ())
+            if rows:
+                yield LinePage(text.encode(), rows, first, last)
+            if rows < size:
+                return
+
+    def _line(self, query: Lines) -> str:
+        """Write a line where every value is of its kind: a column of SQLite takes whatever it is given."""
+        checks = []
+        for value, where in query.values():
+            optional = where or (value.sql if value.null else "")
+            checks.append(f"({optional} IS NULL OR {_check(value)})" if optional else _check(value))
+        return f"CASE WHEN {' AND '.join(dict.fromkeys(checks))} THEN {self._joined(query.pieces)} ELSE '{ODD}' END"
+
+    def _joined(self, pieces: Sequence[Piece]) -> str:
+        groups = [pieces[start : start + ARGUMENTS] for start in range(0, len(pieces), ARGUMENTS)]
+        texts = [self._printf(group) for group in groups]
+        return texts[0] if len(texts) == 1 else f"({' || '.join(texts)})"
+
+    def _printf(self, pieces: Sequence[Piece]) -> str:
+        """One function for all parts: joining them two by two copies what is there each time."""
+        form = "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in pieces)
+        values = [self._piece(piece) for piece in pieces if not isinstance(piece, str)]
+        return f"printf('{form}'{''.join(f', {value}' for value in values)})"
+
+    def _written(self, value: Value) -> str:
+        column = value.sql
+        match value.kind:
+            case Kind.BOOLEAN:
+                return f"CASE {column} WHEN 1 THEN 'true' ELSE 'false' END"
+            case Kind.MOMENT:
+                return f"replace({column}, ' ', 'T') || '+00:00'"
+            case Kind.UUID:
+                parts = [f"substr({column}, {start}, {length})" for start, length in _UUID]
+                return " || '-' || ".join(parts)
+            case _:
+                return column
 
     def _begin_snapshot(self) -> None:
         self._value("SELECT COUNT(*) FROM sqlite_master")  # the first read takes the snapshot, not BEGIN

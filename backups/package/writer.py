@@ -98,16 +98,18 @@ class ModelWriter:
         self._compressor = compressor
         self._level = level
         self._chunk_bytes = chunk_bytes
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._blocks: list[bytes] = []
+        self._size = self._rows = 0
         self._waiting: deque[tuple[int, int, Future[bytes]]] = deque()
 
-    def write(self, line: bytes) -> None:
-        """Add one record: a line without its line feed."""
-        self._lines.append(line)
-        self._size += len(line) + 1
-        if self._size >= self._chunk_bytes:
+    def write(self, block: bytes) -> None:
+        """Add records: whole lines, each with its line feed. Where chunks end does not depend on where blocks do."""
+        while self._size + len(block) >= self._chunk_bytes:
+            end = block.index(b"\n", self._chunk_bytes - self._size - 1) + 1
+            self._add(block[:end])
             self._cut()
+            block = block[end:]
+        self._add(block)
 
     def finish(self) -> None:
         """Write what is left."""
@@ -115,13 +117,18 @@ class ModelWriter:
         while self._waiting:
             self._store()
 
+    def _add(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._size += len(block)
+        self._rows += block.count(b"\n")
+
     def _cut(self) -> None:
-        if not self._lines:
+        if not self._size:
             return
-        data, rows = b"\n".join(self._lines) + b"\n", len(self._lines)
-        self._lines, self._size = [], 0
-        self.rows += rows
-        self._waiting.append((rows, len(data), self._compressor.submit(zstd.compress, data, self._level)))
+        data = b"".join(self._blocks)
+        self._waiting.append((self._rows, len(data), self._compressor.submit(zstd.compress, data, self._level)))
+        self.rows += self._rows
+        self._blocks, self._size, self._rows = [], 0, 0
         if len(self._waiting) > LOOK_AHEAD:
             self._store()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 MODULUS = 2**256
 
@@ -13,9 +14,10 @@ class ContentDigest:
     def __init__(self) -> None:
         self._sum = 0
 
-    def add(self, content: bytes) -> None:
-        """Take in what one row says."""
-        self._sum += int.from_bytes(hashlib.sha256(content).digest(), "big")
+    def add(self, contents: Iterable[bytes]) -> None:
+        """Take in what rows say."""
+        sha256, number = hashlib.sha256, int.from_bytes
+        self._sum += sum([number(sha256(content).digest()) for content in contents])
 
     def hexdigest(self) -> str:
         return f"{self._sum % MODULUS:064x}"

@@ -12,8 +12,12 @@ from django.core.exceptions import ValidationError
 from django.db.models import IntegerField, Model
 
 from backups import databases
+from backups.databases.base import batched
+from backups.databases.lines import LinePage
+from backups.errors import BackupError
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique
+from backups.records.lines import LineFormat, Page
 from backups.records.record import Key, Record
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
@@ -40,6 +44,26 @@ class RowReader:
         """Read every row."""
         for rows in self.database.stream(self._selection, CHUNK_ROWS):
             yield from self._records(rows)
+
+    def pages(self) -> Iterator[Page]:
+        """Read every row as a line of a package, many at a time."""
+        if self._format.query is None:
+            yield from (Page.of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
+            return
+        for page in self.database.lines(self._format.query, CHUNK_ROWS):
+            rows = self._format.finish(page)
+            if rows is None:
+                rows = Page.of(self.table, self._records(self._between(page)))
+                if len(rows.lines) != page.rows:
+                    raise BackupError(f"rows of {self.table.label} between {page.first} and {page.last} were lost")
+            yield rows
+
+    def _between(self, page: LinePage) -> Sequence[Row]:
+        return self.database.rows_between(self._selection, page.first, page.last)
+
+    @cached_property
+    def _format(self) -> LineFormat:
+        return LineFormat(self.table, self.database, Selection(self.table.model, self.database.connection))
 
     def records_with(self, keys: Iterable[Any]) -> Iterator[Record]:
         """Read the rows that have these primary keys, in no order. Keys are as records hold them."""

@@ -44,9 +44,7 @@ class Selection:
 
     def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str:
         """Return the statement: ``where`` is a condition on the columns that ``key_sql`` returns."""
-        quote = self.connection.ops.quote_name
-        statement = f"SELECT {', '.join(self._columns)} FROM {quote(self.model._meta.db_table)} t0"
-        statement += "".join(f" LEFT JOIN {join}" for _, join in self._joins.values())
+        statement = f"SELECT {', '.join(self._columns)} FROM {self.source()}"
         if where:
             statement += f" WHERE {where}"
         if ordered:
@@ -55,10 +53,18 @@ class Selection:
             statement += f" LIMIT {limit}"
         return statement
 
+    def source(self) -> str:
+        """Return the table and those that are joined to it."""
+        table = self.connection.ops.quote_name(self.model._meta.db_table)
+        return f"{table} t0" + "".join(f" LEFT JOIN {join}" for _, join in self._joins.values())
+
+    def sql_of(self, index: int) -> str:
+        """Return a column as it stands in the statement."""
+        return list(self._columns)[index]
+
     def key_sql(self) -> list[str]:
         """Return the columns of the primary key as they stand in the statement."""
-        names = list(self._columns)
-        return [names[index] for index in self.key]
+        return [self.sql_of(index) for index in self.key]
 
     def convert(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Apply the field and backend converters that Django would apply."""

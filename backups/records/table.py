@@ -248,6 +248,12 @@ class Table:
         return value[index] if index < len(value) else None
 
 
+def canonical_json(value: Any) -> bytes:
+    """Write a JSON column's value as it is in a content."""
+    written = dumps(value, sort_keys=True)
+    return dumps(canonical(value), sort_keys=True) if _CANONICAL_DIFFERS.search(written) else written
+
+
 def _is_plain(key: Any) -> bool:
     return type(key) in {int, float, str}
 

@@ -20,7 +20,9 @@ from django.db.models import Model
 from django.utils import timezone
 
 from backups import conf
+from backups.databases.base import batched
 from backups.errors import PackageDamaged, UsageError
+from backups.files import storage_alias
 from backups.package.container import COPY_BYTES, is_allowed
 from backups.package.fixtures import FixtureObject
 from backups.package.foreign import MAX_CONFIG_BYTES, ForeignFile, ForeignMember, contents, recognise
@@ -32,14 +34,15 @@ from backups.records.comparison import Scratch
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_parts
+from backups.records.lines import Page
 from backups.records.record import Key
-from backups.records.rows import KeyCache
+from backups.records.rows import CHUNK_ROWS, KeyCache
 from backups.records.table import Table
 from backups.records.values import EXACT_DECODER
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
-from backups.services.create import write_records
+from backups.services.create import write_pages
 from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
 from backups.services.proof import shown
@@ -231,8 +234,7 @@ class _Conversion:
     def _write(self, model: type[Model]) -> ModelEntry:
         table = Table(model)
         self.progress.start(f"write {table.label}", self.records.rows_of(model))
-        records = self.records.records(model)
-        entry = write_records(self.writer, table, records, self.progress, refer=self.files.refer, next_key=None)
+        entry = write_pages(self.writer, table, self._pages(table), self.progress, next_key=None)
         self.progress.finish()
         rows = entry.rows
         if self.report.operation == "convert":
@@ -240,6 +242,15 @@ class _Conversion:
                 ModelResult(model=table.label, package=rows, before=rows, after=rows, unchanged=rows)
             )
         return entry
+
+    def _pages(self, table: Table) -> Iterator[Page]:
+        named = [(field.name, storage_alias(field)) for field in table.file_fields]
+        for records in batched(self.records.records(table.model), CHUNK_ROWS):
+            for name, alias in named:
+                for record in records:
+                    if record.fields[name]:
+                        self.files.refer(alias, record.fields[name])
+            yield Page.of(table, records)
 
     def _write_files(self) -> FilesEntry:
         """Write the list of the files: those that came along, and of a migration package those that did not."""

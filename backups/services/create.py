@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -20,7 +20,7 @@ from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
 from backups.records.digest import ContentDigest
-from backups.records.record import Record
+from backups.records.lines import Page
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -28,7 +28,8 @@ from backups.services import ledger, schema
 from backups.services.catalogue import PackageFile, package_name
 from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
-from backups.services.stored import FileNames
+from backups.services.stored import referenced_files
+from backups.services.threads import for_each
 from backups.services.trust import signing_key
 from backups.signals import backup_created
 
@@ -98,27 +99,19 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
     return report.package
 
 
-def write_records(
-    writer: PackageWriter,
-    table: Table,
-    records: Iterable[Record],
-    progress: Progress,
-    *,
-    refer: Callable[[str, str], object],
-    next_key: int | None,
+def write_pages(
+    writer: PackageWriter, table: Table, pages: Iterable[Page], progress: Progress, *, next_key: int | None
 ) -> ModelEntry:
-    """Write the records of one table; ``refer`` is told storage and name of each file that one names."""
+    """Write the records of one table, while its next page is read."""
     digest = ContentDigest()
-    file_fields = [(field.name, files.storage_alias(field)) for field in table.file_fields]
     with writer.model(table.label) as model:
-        for record in records:
-            line = record.line(table.label)
-            model.write(line)
-            digest.add(table.content_in(line, record))
-            for name, alias in file_fields:
-                if record.fields[name]:
-                    refer(alias, record.fields[name])
-            progress.advance(1)
+
+        def take(page: Page) -> None:
+            model.write(page.block)
+            digest.add(page.contents)
+            progress.advance(len(page.lines))
+
+        for_each(take, pages)
     return ModelEntry(
         label=table.label,
         table=table.name,
@@ -146,7 +139,6 @@ class _Snapshot:
         self.progress = progress
         self.database = databases.of(options.using)
         self.configuration = conf.read()
-        self.names = FileNames()
 
     def write(self, package: PackageFile) -> Manifest:
         """Write everything and return the manifest of the complete package."""
@@ -159,6 +151,7 @@ class _Snapshot:
             excluded = ledger.excluded_models(covered, self.using)
             tables = ledger.unknown_tables(covered, self.using)
             migrations = schema.applied_migrations(self.using)
+            self.names = referenced_files(covered.models, self.using)
         with step(self.report, "read files"):
             stored = self._write_files(writer, files.storages_of(covered.models))
         left_out = ledger.findings(covered, excluded, tables, stored.unreferenced, self.using)
@@ -182,8 +175,8 @@ class _Snapshot:
         total = self.database.count(table.name)
         self.progress.start(f"read {table.label}", total)
         next_key = self.database.next_key(table.model) if table.has_automatic_key else None
-        records = RowReader(table, self.using, keys).records()
-        entry = write_records(writer, table, records, self.progress, refer=self.names.add, next_key=next_key)
+        pages = RowReader(table, self.using, keys).pages()
+        entry = write_pages(writer, table, pages, self.progress, next_key=next_key)
         self.progress.finish()
         if entry.rows != total:
             raise BackupError(
