@@ -168,7 +168,7 @@ class Database:
         return f"CASE WHEN {piece.sql} IS NULL THEN {absent} ELSE {written} END"
 
     def _written(self, value: Value) -> str:
-        """Write a value that is not null as JSON has it, without quotation marks; ``ODD`` where it is of no such kind."""
+        """Write a value that is not null as JSON has it, without quotation marks; ``ODD`` where it is none."""
         raise NotImplementedError
 
     # Writing, inside a transaction

@@ -15,6 +15,7 @@ from backups.errors import PackageDamaged
 from backups.package.container import FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
 from backups.package.signature import SIGNATURE_BYTES, Signature
+from backups.pipeline import beside
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -87,7 +88,7 @@ class PackageReader:
         progress.finish()
 
     def _check_chunk(self, chunk: Chunk, progress: Progress) -> None:
-        rows = sum(1 for _ in self._lines(chunk))
+        rows = _decompressed(self._stored_chunk(chunk)).count(b"\n")
         if rows != chunk.rows:
             raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
         progress.advance(chunk.size)
@@ -109,15 +110,19 @@ class PackageReader:
 
     def lines(self, label: str) -> Iterator[bytes]:
         """Read the records of a model, one line each, without the line feed."""
+        for block in self.blocks(label):
+            yield from _lines(block)
+
+    def blocks(self, label: str) -> Iterator[bytes]:
+        """Read the records of a model, many lines at a time, each with its line feed."""
         for model in self.manifest.models:
             if model.label == label:
-                for chunk in model.chunks:
-                    yield from self._lines(chunk)
+                yield from beside(_decompressed, map(self._stored_chunk, model.chunks))
 
     def files(self) -> Iterator[FileRecord]:
         """Read the list of stored files."""
         if self.manifest.files.index is not None:
-            for line in self._lines(self.manifest.files.index):
+            for line in _lines(_decompressed(self._stored_chunk(self.manifest.files.index))):
                 yield parse_file_record(line)
 
     def iter_file(self, sha256: str) -> Iterator[bytes]:
@@ -139,19 +144,10 @@ class PackageReader:
         if found.hexdigest() != sha256:
             raise PackageDamaged(f"{name} is not what was written: its hash differs")
 
-    def _lines(self, chunk: Chunk) -> Iterator[bytes]:
+    def _stored_chunk(self, chunk: Chunk) -> tuple[Chunk, bytes]:
         if chunk.bytes > MAX_CHUNK_BYTES:
             raise PackageDamaged(f"{chunk.member} claims to hold {chunk.bytes} bytes")
-        stored = b"".join(self._verified(chunk.member, chunk.sha256))
-        try:
-            decompressor = zstd.ZstdDecompressor()
-            # One byte more than stated is enough to know that a chunk inflates past it.
-            data = decompressor.decompress(stored, max_length=chunk.bytes + 1)
-        except zstd.ZstdError as error:
-            raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
-        if len(data) != chunk.bytes or not decompressor.eof or decompressor.unused_data or not data.endswith(b"\n"):
-            raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
-        return iter(data[:-1].split(b"\n"))
+        return chunk, b"".join(self._verified(chunk.member, chunk.sha256))
 
     def _read_manifest(self) -> bytes:
         if self._container.members[MANIFEST].size > MAX_MANIFEST_BYTES:
@@ -182,3 +178,20 @@ class PackageReader:
                 raise PackageDamaged(f"{name} is not the member that the manifest describes")
         if sizes:
             raise PackageDamaged(f"{min(sizes)} is missing")
+
+
+def _decompressed(stored: tuple[Chunk, bytes]) -> bytes:
+    chunk, content = stored
+    try:
+        decompressor = zstd.ZstdDecompressor()
+        # One byte more than stated is enough to know that a chunk inflates past it.
+        data = decompressor.decompress(content, max_length=chunk.bytes + 1)
+    except zstd.ZstdError as error:
+        raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
+    if len(data) != chunk.bytes or not decompressor.eof or decompressor.unused_data or not data.endswith(b"\n"):
+        raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
+    return data
+
+
+def _lines(block: bytes) -> list[bytes]:
+    return block[:-1].split(b"\n")

@@ -12,16 +12,20 @@ from typing import Any
 
 from django.db.models import Model
 
+from backups.records.lines import Page
 from backups.records.record import Key, Record, parse
 from backups.records.table import Table
 from backups.records.values import canonical, dumps
 
 
 class Scratch:
-    """A private SQLite database that lives in memory until it grows, then in an unnamed temporary file."""
+    """A private SQLite database that lives in memory until it grows, then in an unnamed temporary file.
+
+    One thread at a time may use it.
+    """
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect("", isolation_level=None)
+        self.connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.execute("PRAGMA journal_mode = OFF")  # nothing here outlives the process
         self._numbers = itertools.count()
@@ -311,33 +315,71 @@ def _from_cell(cell: Any) -> Any:
     return json.loads(cell) if isinstance(cell, bytes) else cell
 
 
-def are_equal_in_order(
-    lines: Iterable[bytes],
-    records: Iterable[Record],
-    table: Table,
-    expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
-) -> bool:
-    """Compare two sets of rows in the order of their primary keys; far faster than by identity, where it applies.
+class LinesInOrder:
+    """The lines of a package beside those of a table, in the order of their primary keys.
 
-    ``lines`` come from the package, ``records`` from the database. True proves that every row is there with its
-    content, with the primary key and the keys in its references that ``expected_keys`` gives; False only says that
-    they are not so side by side.
+    Far faster than a comparison by identity, where it applies: lines that are equal, which nearly all are, are not
+    even looked at one by one. It proves that every row is there with its content, with the primary key and the keys in
+    its references that ``expected_keys`` gives; that something else is there is all that it says otherwise.
     """
-    for line, found in itertools.zip_longest(lines, records):
-        if line is None or found is None:
+
+    def __init__(
+        self,
+        blocks: Iterable[bytes],
+        table: Table,
+        expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
+    ) -> None:
+        self._blocks = iter(blocks)
+        self._table = table
+        self._expected_keys = expected_keys
+        self._data, self._position = b"", 0
+
+    def are_next(self, page: Page) -> bool:
+        """Return whether the lines that follow mean the same rows as those of a page."""
+        block = page.block
+        self._have(len(block))
+        if self._data.startswith(block, self._position):
+            self._position += len(block)
+            return True
+        return all(map(self._is_same, self._take(len(page.lines)), page.lines))
+
+    @property
+    def are_all(self) -> bool:
+        """Whether no line is left."""
+        self._have(1)
+        return self._position == len(self._data)
+
+    def _have(self, size: int) -> None:
+        """Read on until there are so many bytes, or all."""
+        while len(self._data) - self._position < size and (block := next(self._blocks, None)) is not None:
+            self._data = self._data[self._position :] + block
+            self._position = 0
+
+    def _take(self, count: int) -> list[bytes]:
+        """Return the next lines, and ones that no row is like in the place of those that are not there."""
+        lines: list[bytes] = []
+        while len(lines) < count:
+            self._have(1)
+            end = self._data.find(b"\n", self._position)
+            if end < 0:
+                return [*lines, *[b""] * (count - len(lines))]
+            lines.append(self._data[self._position : end])
+            self._position = end + 1
+        return lines
+
+    def _is_same(self, line: bytes, found_line: bytes) -> bool:
+        if line == found_line:
+            return True
+        if not line:
             return False
-        if line == found.line(table.label):
-            continue
-        expected = parse(line, table.label)
-        if table.content(expected) != table.content(found):
+        table = self._table
+        expected, found = parse(line, table.label), parse(found_line, table.label)
+        if table.content_in(line, expected) != table.content_in(found_line, found):
             return False
-        pk, references = expected_keys(expected)
-        if _cell(pk) != _cell(found.pk):
-            return False
-        for name, value in references.items():
-            if _cell(value) != _cell(found.refs.get(name, found.fields[name])):
-                return False
-    return True
+        pk, references = self._expected_keys(expected)
+        return _cell(pk) == _cell(found.pk) and all(
+            _cell(value) == _cell(found.refs.get(name, found.fields[name])) for name, value in references.items()
+        )
 
 
 def differing_fields(expected: Record, found: Record, table: Table) -> Iterator[tuple[str, Any, Any]]:

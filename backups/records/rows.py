@@ -236,13 +236,13 @@ class RowWriter:
     """Turns records into rows of query parameters for one table."""
 
     def __init__(self, table: Table, using: str) -> None:
-        connection = databases.of(using).connection
+        self.connection = databases.of(using).connection
         self.table = table
         key_fields = [] if table.key_reference or len(table.key_fields) > 1 else list(table.key_fields)
-        self.columns = [column_of(field) for field in (*key_fields, *table.columns)]
-        self._fields = (*key_fields, *table.columns)
-        self._decoders = [(field.name, decoder(field, connection)) for field in self._fields]
-        self._has_key = bool(key_fields)
+        self.fields = (*key_fields, *table.columns)
+        self.columns = [column_of(field) for field in self.fields]
+        self.has_key = bool(key_fields)
+        self._decoders = [(field.name, decoder(field, self.connection)) for field in self.fields]
         self._row = self._compile()
 
     def row(self, record: Record, pk: Any, references: dict[str, Any]) -> Row:
@@ -265,8 +265,8 @@ class RowWriter:
             value = f"v{number}"
             row.append(value)
             scope[f"decode_{value}"] = decode
-            held = "pk" if self._has_key and not number else f"fields[{name!r}]"
-            plain = plain_type(self._fields[number])
+            held = "pk" if self.has_key and not number else f"fields[{name!r}]"
+            plain = plain_type(self.fields[number])
             takes = f"{value} is not None" + (f" and type({value}) is not {plain.__name__}" if plain else "")
             body += [f"{value} = {held}", f"if {takes}: {value} = decode_{value}({value})"]
             if name in self.table.json_fields:
@@ -277,7 +277,7 @@ class RowWriter:
     def _refusal(self, pk: Any, fields: dict[str, Any]) -> ValueRefused | None:
         """Find the value that does not fit."""
         for number, (name, decode) in enumerate(self._decoders):
-            is_key = self._has_key and not number
+            is_key = self.has_key and not number
             if not is_key and name not in fields:
                 return ValueRefused(name, None, "the record has no such field")
             value = pk if is_key else fields[name]

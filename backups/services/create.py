@@ -18,6 +18,7 @@ from backups.errors import BackupError, DifferencesFound
 from backups.package.manifest import FileRecord, FilesEntry, Manifest, ModelEntry
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
+from backups.pipeline import beside
 from backups.records import coverage
 from backups.records.digest import ContentDigest
 from backups.records.lines import Page
@@ -29,7 +30,6 @@ from backups.services.catalogue import PackageFile, package_name
 from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.stored import referenced_files
-from backups.services.threads import for_each
 from backups.services.trust import signing_key
 from backups.signals import backup_created
 
@@ -111,7 +111,8 @@ def write_pages(
             digest.add(page.contents)
             progress.advance(len(page.lines))
 
-        for_each(take, pages)
+        for _ in beside(take, pages):
+            pass
     return ModelEntry(
         label=table.label,
         table=table.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import DataError, IntegrityError, ProgrammingError
@@ -10,6 +10,7 @@ from django.db import DataError, IntegrityError, ProgrammingError
 from backups import databases
 from backups.databases.base import Row, batched
 from backups.records.identity import unique_sets
+from backups.records.parameters import LineParser
 from backups.records.record import Key
 from backups.records.relations import column_of, get_field, has_constraint, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
@@ -77,24 +78,47 @@ class Loader:
         yield from (pair.target_pk for pair in plan.comparison.pairs(CHANGED))
 
     def _insert(self, plan: TablePlan) -> None:
-        table = plan.table
         total = plan.count(CREATED) + plan.count(CHANGED)
         if not total:
             return
+        table = plan.table
         self._progress.start(f"load {table.label}", total)
         writer = RowWriter(table, self.plan.using)
-        wanted = (row for row in self.plan.rows(table.label) if row.action in (CREATED, CHANGED))
-        for batch in batched(self._parameters(table, writer, wanted), BATCH_ROWS):
-            try:
-                with self.database.savepoint():
-                    self.database.insert(table.name, writer.columns, [parameters for _, parameters in batch])
-            except REFUSALS:
-                self._insert_one_by_one(table, writer, batch)
-            self._progress.advance(len(batch))
+        if plan.is_verbatim and self.plan.source.is_as_written(table.label):
+            self._insert_lines(table, writer)
+        else:
+            wanted = (row for row in self.plan.rows(table.label) if row.action in (CREATED, CHANGED))
+            for rows in batched(wanted, BATCH_ROWS):
+                self._insert_rows(table, writer, rows)
         self._progress.finish()
 
+    def _insert_lines(self, table: Table, writer: RowWriter) -> None:
+        """Insert all rows of a table as they are in the package, but for the keys in their references."""
+        parser = LineParser(table, writer, self.plan.keys_held(table))
+        for lines in batched(self.plan.source.package.lines(table.label), BATCH_ROWS):
+            parameters = parser.rows(lines)
+            if parameters is not None and self._is_inserted(table, writer, parameters):
+                self._progress.advance(len(lines))
+            else:
+                self._insert_rows(table, writer, self.plan.rows_of(table.label, lines))
+
+    def _insert_rows(self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]) -> None:
+        batch = list(self._parameters(table, writer, rows))
+        if not self._is_inserted(table, writer, [parameters for _, parameters in batch]):
+            self._insert_one_by_one(table, writer, batch)
+        self._progress.advance(len(batch))
+
+    def _is_inserted(self, table: Table, writer: RowWriter, rows: Sequence[Row]) -> bool:
+        """Insert all rows or none."""
+        try:
+            with self.database.savepoint():
+                self.database.insert(table.name, writer.columns, rows)
+        except REFUSALS:
+            return False
+        return True
+
     def _parameters(
-        self, table: Table, writer: RowWriter, rows: Iterator[PlannedRow]
+        self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]
     ) -> Iterator[tuple[PlannedRow, Row]]:
         for row in rows:
             try:

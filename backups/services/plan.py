@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, partial
@@ -124,8 +124,7 @@ class Plan:
         """Yield what is to become of each record, in the order of the package."""
         plan = self.tables[label]
         if plan.comparison is None:
-            for record in self.records(label):
-                yield PlannedRow(record, self.target_key(label, record.pk), CREATED)
+            yield from self.rows_of(label, self.source.package.lines(label))
             return
         generic = {reference.object_id for reference in plan.table.generics}
         for record, pair in zip(self.records(label), plan.comparison.pairs(), strict=True):
@@ -135,6 +134,26 @@ class Plan:
                 if name not in generic or not was_followed:
                     record.fields[name] = None
             yield PlannedRow(record, pair.target_pk, pair.action)
+
+    def rows_of(self, label: str, lines: Iterable[bytes]) -> Iterator[PlannedRow]:
+        """Yield what is to become of some records of a table that is empty."""
+        for record in self.source.records_of(label, lines):
+            yield PlannedRow(record, self.target_key(label, record.pk), CREATED)
+
+    def keys_held(self, table: Table) -> dict[str, Callable[[Any], Any] | None]:
+        """Return, for each reference by name, what turns the key that it held into the one that it gets.
+
+        None where that is the same key; no entry where it takes the identity of the row referred to.
+        """
+        held: dict[str, Callable[[Any], Any] | None] = {}
+        for reference, name, keys in self._ways(table):
+            plan = self.tables.get(_label_followed(reference))
+            if reference.keys_of is None:
+                held[name] = None
+            elif plan is not None:
+                changes = any(plan.table.key_follows) if plan.keys is None else plan.keys.size
+                held[name] = keys if changes else None
+        return held
 
     def records(self, label: str) -> Iterator[Record]:
         return self.source.records(label)

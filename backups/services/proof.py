@@ -8,19 +8,21 @@ from itertools import islice
 from typing import Any
 
 from backups import conf
+from backups.pipeline import beside
 from backups.records.comparison import (
     CHANGED,
     CREATED,
     UNCHANGED,
     Comparison,
+    LinesInOrder,
     Pair,
     Scratch,
     Side,
     Twins,
-    are_equal_in_order,
     differing_fields,
 )
 from backups.records.digest import ContentDigest
+from backups.records.lines import Page
 from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
@@ -57,18 +59,18 @@ class Prover:
     def is_verbatim(
         self,
         table: Table,
-        lines: Iterable[bytes],
+        blocks: Iterable[bytes],
         expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
     ) -> bool:
-        """Return whether the table holds exactly the rows of ``lines``, under the primary keys expected."""
-        records = self._counted(table, RowReader(table, self.using, self._keys).records())
-        return are_equal_in_order(lines, records, table, expected_keys)
+        """Return whether the table holds exactly the rows of ``blocks`` of lines, under the primary keys expected."""
+        expected = LinesInOrder(blocks, table, expected_keys)
+        return all(beside(expected.are_next, self._pages(table))) and expected.are_all
 
     def digest(self, table: Table) -> str:
         """Return the digest of a table's content."""
         digest = ContentDigest()
-        for record in self._counted(table, RowReader(table, self.using, self._keys).records()):
-            digest.add(table.content(record))
+        for _ in beside(lambda page: digest.add(page.contents), self._pages(table)):
+            pass
         return digest.hexdigest()
 
     def differences(
@@ -93,6 +95,13 @@ class Prover:
         unchanged = comparison.count(UNCHANGED)
         comparison.drop()
         return findings, unchanged
+
+    def _pages(self, table: Table) -> Iterator[Page]:
+        self._progress.start(f"verify {table.label}")
+        for page in RowReader(table, self.using, self._keys).pages():
+            self._progress.advance(len(page.lines))
+            yield page
+        self._progress.finish()
 
     def _counted(self, table: Table, records: Iterable[Record]) -> Iterator[Record]:
         self._progress.start(f"verify {table.label}")

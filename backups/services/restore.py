@@ -232,7 +232,7 @@ class _Restore:
         def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
             return plan.target_key(table.label, record.pk), plan.references(table, record)
 
-        return prover.is_verbatim(table, self.source.lines(table.label), expected_keys)
+        return prover.is_verbatim(table, self.source.blocks(table.label), expected_keys)
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

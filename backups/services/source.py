@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -37,14 +37,18 @@ class Source:
             for entry in self.entries:
                 self._compare(entry)
 
-    def lines(self, label: str) -> Iterator[bytes]:
-        """Read the records of a model as they were written."""
-        return self.package.lines(label)
+    def blocks(self, label: str) -> Iterator[bytes]:
+        """Read the lines of a model as they were written."""
+        return self.package.blocks(label)
 
     def records(self, label: str) -> Iterator[Record]:
         """Read the records of a model with the fields that it has in this code."""
+        return self.records_of(label, self.package.lines(label))
+
+    def records_of(self, label: str, lines: Iterable[bytes]) -> Iterator[Record]:
+        """Read some of a model's records."""
         table = Table(apps.get_model(label))
-        for line in self.package.lines(label):
+        for line in lines:
             record = parse(line, label)
             if not self.is_as_written(label):
                 record = self._adapt(label, record)

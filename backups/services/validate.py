@@ -99,7 +99,7 @@ def _compare_rows(report: Report, source: Source, options: ValidateOptions, prog
             result.proved = not findings
             continue
         as_written = rows == entry.rows and source.is_as_written(entry.label)
-        if as_written and prover.is_verbatim(table, source.lines(entry.label), _same_keys):
+        if as_written and prover.is_verbatim(table, source.blocks(entry.label), _same_keys):
             result.unchanged, result.proved = rows, True
             continue
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER

@@ -35,7 +35,7 @@ def rewrite(
                         record = json.loads(line)
                         fields(record["fields"])
                         line = json.dumps(record, separators=(",", ":")).encode()
-                    model.write(line)
+                    model.write(line + b"\n")
             changed = columns(entry) if entry.label == DOCUMENT else entry
             models.append(replace(changed, chunks=tuple(model.chunks)))
         with writer.model("documents.stamp") as model:
