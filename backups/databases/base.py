@@ -15,9 +15,12 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from backups.databases.lines import ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
+from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
 
 Row = Sequence[Any]
+
+LINE_ROWS = 2000
+"""Lines in a page: some hundred KiB, so that neither passing pages on nor holding them costs much."""
 
 DEADLOCKS = 10
 """Attempts to lock tables that others write to; each costs one of those others at most its transaction."""
@@ -96,14 +99,15 @@ class Database:
             last = [page[-1][index] for index in selection.key]
             page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size), _after_values(last))
 
-    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
-        """Let the database write the lines of a table, ``size`` at a time."""
+    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
+        """Let the database write the lines of a table, of the rows whose key follows ``after``."""
         raise NotImplementedError
 
-    def rows_between(self, selection: Selection, first: Any, last: Any) -> Sequence[Row]:
-        """Read the rows of a page of lines: those whose only key is in a range, in its order."""
-        (key,) = selection.key_sql()
-        return selection.convert(self._fetch(selection.sql(f"{key} BETWEEN %s AND %s"), (first, last)))
+    def rows_after(self, selection: Selection, after: int | None, size: int) -> Sequence[Row]:
+        """Read the next rows of a table with an integer key, in its order."""
+        if after is None:
+            return selection.convert(self._fetch(selection.sql(limit=size), ()))
+        return selection.convert(self._fetch(selection.sql(_after(selection.key_sql()), limit=size), (after,)))
 
     def rows_with(self, selection: Selection, keys: Iterable[Row], size: int) -> Iterator[Sequence[Row]]:
         """Read the rows that have these primary keys (one value for each key column), in no order."""
@@ -163,8 +167,8 @@ class Database:
             return f"COALESCE({self._written(piece)}, '')"
         if not piece.null:
             return self._written(piece)
-        there, absent = replace(piece, null=False), f"'{QUOTE}null'" if piece.is_quoted else "'null'"
-        written = self._joined([there, QUOTE]) if piece.is_quoted else self._written(there)
+        there, absent = replace(piece, null=False), f"'{ABSENT * 2}null'" if piece.is_quoted else "'null'"
+        written = self._joined([QUOTE, there, QUOTE]) if piece.is_quoted else self._written(there)
         return f"CASE WHEN {piece.sql} IS NULL THEN {absent} ELSE {written} END"
 
     def _written(self, value: Value) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 QUOTE = "\x01"
-"""A quotation mark of the line, where one of a text is a plain one. Every line of a table has equally many."""
+"""A quotation mark of the line; one of a text is a plain one. With ``ABSENT``, all of a table's have equally many."""
+ABSENT = "\x05"
+"""Stands before what is written for null, as many times as there would be quotation marks otherwise."""
 END = "\x02"
 """Ends a line, for an engine that gives many of them in one text."""
 ODD = "\x03"
@@ -36,7 +38,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Value:
-    """A column's value, without the quotation mark before it. ``sql`` is the column as it stands in the statement."""
+    """A column's value; its quotation marks are not part of it where it cannot be ``null``.
+
+    ``sql`` is the column as it stands in the statement.
+    """
 
     kind: Kind
     sql: str
@@ -85,9 +90,8 @@ class Lines:
 
 @dataclass(frozen=True)
 class LinePage:
-    """Some lines, with ``END`` between them, and the primary keys of the first and the last."""
+    """Some lines, with ``END`` between them; ``escaped`` where backslashes and what they escape are as in JSON."""
 
     text: bytes
     rows: int
-    first: Any
-    last: Any
+    escaped: bool = False

@@ -29,17 +29,16 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
-    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
         # By key, as in stream().
         statement = f"SELECT {self._joined(query.pieces)}, {query.key} FROM {query.source}"
-        tail = f"ORDER BY {query.key} LIMIT {size}"
-        page = self._fetch(f"{statement} {tail}", ())
-        while page:
-            text = END.join([line or ODD for line, _ in page])
-            yield LinePage(text.encode(), len(page), page[0][1], page[-1][1])
-            if len(page) < size:
-                return
-            page = self._fetch(f"{statement} WHERE {query.key} > %s {tail}", (page[-1][1],))
+        rows = base.LINE_ROWS
+        while rows == base.LINE_ROWS:
+            where = "" if after is None else f" WHERE {query.key} > {after:d}"
+            page = self._fetch(f"{statement}{where} ORDER BY {query.key} LIMIT {rows}", ())
+            if rows := len(page):
+                after = page[-1][1]
+                yield LinePage(END.join([line or ODD for line, _ in page]).encode(), rows)
 
     def _written(self, value: Value) -> str:
         column = value.sql

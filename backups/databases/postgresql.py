@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from django.db import OperationalError, transaction
@@ -20,6 +21,7 @@ ARGUMENTS = 90
 """A function takes at most 100: https://www.postgresql.org/docs/current/runtime-config-preset.html."""
 # What Python has dates for: no infinity, no year 0 and none after 9999.
 _IS_DATE = "{0} BETWEEN '0001-01-01' AND '9999-12-31'"
+_MOMENT = """'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'"""
 _IS_MOMENT = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
 
 DEADLOCK = "40P01"
@@ -51,15 +53,16 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind)
 
-    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
-        with self.connection.cursor() as cursor:
-            cursor.execute("SET LOCAL cursor_tuple_fraction = 1")  # all rows are wanted, not the first ones soon
-        with self.connection.chunked_cursor() as cursor:
-            cursor.itersize = size
-            cursor.execute(f"SELECT {self._line(query)}, {query.key} FROM {query.source} ORDER BY {query.key}")
-            while page := cursor.fetchmany(size):
-                text = END.join([line for line, _ in page])
-                yield LinePage(text.encode(), len(page), page[0][1], page[-1][1])
+    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
+        where = "" if after is None else f" WHERE {query.key} > {after:d}"
+        sql = f"SELECT {self._line(query)} FROM {query.source}{where} ORDER BY {query.key}"
+        # COPY goes on while a page is worked on, where a cursor waits to be asked, and may use several processes.
+        # A reader that goes away early has it cancelled, which the transaction outlives only with a savepoint.
+        with self.savepoint(), self.connection.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
+            rows = iter(copy)
+            while page := list(islice(rows, base.LINE_ROWS)):
+                text = b"".join(page).replace(b"\n", END.encode())  # those of texts are escaped
+                yield LinePage(text[:-1], len(page), escaped=True)
 
     def _line(self, query: Lines) -> str:
         """Write a line where every value is there that has to be: CONCAT would pass over one that is null."""
@@ -67,8 +70,9 @@ class Database(base.Database):
         return f"CASE WHEN num_nulls({', '.join(needed)}) = 0 THEN {self._joined(query.pieces)} ELSE '{ODD}' END"
 
     def _joined(self, pieces: Sequence[Piece]) -> str:
-        groups = [pieces[start : start + ARGUMENTS] for start in range(0, len(pieces), ARGUMENTS)]
-        return f"CONCAT({', '.join(super(Database, self)._joined(group) for group in groups)})"
+        if len(pieces) <= ARGUMENTS:
+            return super()._joined(pieces)
+        return f"CONCAT({super()._joined(pieces[:ARGUMENTS])}, {self._joined(pieces[ARGUMENTS:])})"
 
     def _written(self, value: Value) -> str:
         column = value.sql

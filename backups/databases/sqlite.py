@@ -51,19 +51,18 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind)
 
-    def lines(self, query: Lines, size: int) -> Iterator[LinePage]:
+    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
         # A page is one text: a step for each row would wait each time for whoever works on the page before.
         statement = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}"
-        last: int | None = None
-        while True:
-            where = "" if last is None else f" WHERE {query.key} > {int(last)}"
-            page = f"{statement}{where} ORDER BY {query.key} LIMIT {size}"
-            sql = f"SELECT group_concat(line, '{END}'), COUNT(*), MIN(key), MAX(key) FROM ({page})"
-            ((text, rows, first, last),) = self._fetch(sql, ())
+        rows = base.LINE_ROWS
+        while rows == base.LINE_ROWS:
+            where = "" if after is None else f" WHERE {query.key} > {after:d}"
+            page = f"{statement}{where} ORDER BY {query.key} LIMIT {rows}"
+            ((text, rows, after),) = self._fetch(
+                f"SELECT group_concat(line, '{END}'), COUNT(*), MAX(key) FROM ({page})", ()
+            )
             if rows:
-                yield LinePage(text.encode(), rows, first, last)
-            if rows < size:
-                return
+                yield LinePage(text.encode(), rows)
 
     def _line(self, query: Lines) -> str:
         """Write a line where every value is of its kind: a column of SQLite takes whatever it is given."""
@@ -74,12 +73,9 @@ class Database(base.Database):
         return f"CASE WHEN {' AND '.join(dict.fromkeys(checks))} THEN {self._joined(query.pieces)} ELSE '{ODD}' END"
 
     def _joined(self, pieces: Sequence[Piece]) -> str:
-        groups = [pieces[start : start + ARGUMENTS] for start in range(0, len(pieces), ARGUMENTS)]
-        texts = [self._printf(group) for group in groups]
-        return texts[0] if len(texts) == 1 else f"({' || '.join(texts)})"
-
-    def _printf(self, pieces: Sequence[Piece]) -> str:
-        """One function for all parts: joining them two by two copies what is there each time."""
+        # One function for all parts: joining them two by two copies what is there each time.
+        if len(pieces) > ARGUMENTS:
+            return f"({self._joined(pieces[:ARGUMENTS])} || {self._joined(pieces[ARGUMENTS:])})"
         form = "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in pieces)
         values = [self._piece(piece) for piece in pieces if not isinstance(piece, str)]
         return f"printf('{form}'{''.join(f', {value}' for value in values)})"

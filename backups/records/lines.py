@@ -11,17 +11,16 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, cast
 
-import orjson
 from django.conf import settings
 from django.db.models import JSONField, fields
 
 from backups.databases.base import Database
-from backups.databases.lines import END, JSON, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
+from backups.databases.lines import ABSENT, END, JSON, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
 from backups.records.record import Record
 from backups.records.relations import AnyField, final_field, get_field, related_model
 from backups.records.selection import Selection
 from backups.records.table import Reference, Table, canonical_json
-from backups.records.values import JSON_NULL, encoder, plain_type
+from backups.records.values import dumps_many, loads_many, plain_dumps_many, plain_type
 
 _KINDS = {int: Kind.INTEGER, bool: Kind.BOOLEAN, str: Kind.TEXT}
 _STOCK_KINDS: dict[Any, Kind] = {
@@ -35,7 +34,7 @@ _UNFIT = b"\xff"
 _FINAL = bytes.maketrans(bytes(range(32)), b'\xff"\n\xff\x04' + _UNFIT * 27)
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
 """As orjson writes them; the backslash has to be the first."""
-_QUOTE, _END, _JSON = QUOTE.encode(), END.encode(), JSON.encode()
+_QUOTE, _ABSENT, _END, _JSON = QUOTE.encode(), ABSENT.encode(), END.encode(), JSON.encode()
 _FIELDS, _REFS = b'"fields":', b',"refs":{'
 
 
@@ -55,7 +54,7 @@ class Page:
     def of(cls, table: Table, records: Iterable[Record]) -> Page:
         """Make lines of records."""
         records = list(records)
-        lines = [record.line(table.label) for record in records]
+        lines = dumps_many([record.whole(table.label) for record in records])
         return cls(lines, map(table.content_in, lines, records))
 
 
@@ -74,7 +73,7 @@ class LineFormat:
     def finish(self, page: LinePage) -> Page | None:
         """Make the lines of a page, or return None where it has a row that the database cannot write."""
         text = page.text
-        if text.count(_QUOTE) != self._quotes * page.rows or text.count(_END) != page.rows - 1:
+        if text.count(_QUOTE) + text.count(_ABSENT) != self._quotes * page.rows or text.count(_END) != page.rows - 1:
             return None
         objects: list[bytes] = []
         if self._objects:
@@ -83,9 +82,15 @@ class LineFormat:
             if len(between) != 2 * self._objects * page.rows + 1:
                 return None
             text = _JSON.join(between[::2])
-        for character, escape in _ESCAPES.items():
-            if character in text:
-                text = text.replace(character, escape)
+        if page.escaped:
+            if b"\\v" in text and b"\\v" in text.replace(b"\\\\", b""):
+                return None  # a vertical tab, which JSON writes in another way
+            text = text.replace(b'"', b'\\"')
+            objects = [one.replace(b"\\\\", b"\\") for one in objects]
+        else:
+            for character, escape in _ESCAPES.items():
+                if character in text:
+                    text = text.replace(character, escape)
         for written, meant in self._replacements:
             text = text.replace(written, meant)
         text = text.translate(_FINAL)
@@ -99,17 +104,14 @@ class LineFormat:
 
     def _with_objects(self, text: bytes, objects: Sequence[bytes]) -> Page | None:
         """Write JSON columns as they are in a line, and in a content, which has the keys in order."""
-        encode = self._encode_json
-        written, contents = [], []
-        for one in objects:
-            value = encode(one) if one else None
-            if value is JSON_NULL:
-                return None
-            try:
-                written.append(orjson.dumps(value))
-            except TypeError:
-                return None
-            contents.append(canonical_json(value))
+        if b"null" in objects:
+            return None  # which is not SQL's
+        try:
+            values = loads_many([one or b"null" for one in objects])
+            written = plain_dumps_many(values)
+        except (ValueError, TypeError):
+            return None
+        contents = canonical_json(values)
         between = text.split(_JSON)
         as_content = _interleaved(between, contents) if written != contents else b""
         return self._page(_interleaved(between, written), as_content)
@@ -150,13 +152,14 @@ class LineFormat:
         return Lines([*pieces, "}"], key.sql, self._selection.source())
 
     def _refs(self) -> list[Piece]:
-        """Write the primary keys behind references, each after a comma."""
+        """Write the primary keys behind references, each after a comma but for the first."""
         pieces: list[Piece] = []
         for reference in self._refers:
             value = cast("list[Value | str]", self._plain((reference.name,), null=False))
-            named = [f",{QUOTE}{reference.name}{QUOTE}:", *value]
+            comma = "" if not pieces and not reference.field.null else ","
+            named = [f"{comma}{QUOTE}{reference.name}{QUOTE}:", *value]
             if reference.field.null:
-                absent = QUOTE * _quotes_in(named) + "-"
+                absent = ABSENT * _quotes_in(named) + "-"
                 self._absent[absent] = ""
                 pieces.append(Choice(self._column((reference.name,)), self._column((reference.name,)), absent, named))
             else:
@@ -179,7 +182,7 @@ class LineFormat:
         key = ["[", *key[1:], "]"]
         if not reference.field.null:
             return [*key]
-        absent = QUOTE * _quotes_in(key) + "null"
+        absent = ABSENT * _quotes_in(key) + "null"
         self._absent[absent] = "null"
         return [Choice(self._column((reference.name,)), self._column(reference.parts[0].path), absent, key)]
 
@@ -192,7 +195,10 @@ class LineFormat:
             return [JSON, value, JSON]
         if not value.is_quoted:
             return [value]
-        return [QUOTE, value] if value.null else [QUOTE, value, QUOTE]
+        if not value.null:
+            return [QUOTE, value, QUOTE]
+        self._absent[f"{ABSENT * 2}null"] = "null"
+        return [value]
 
     def _value(self, path: tuple[str, ...], *, null: bool = True) -> Value | None:
         field = self._fields_of(path)[-1]
@@ -221,10 +227,6 @@ class LineFormat:
         return [one for one in self.table.references if one.parts]
 
     @cached_property
-    def _encode_json(self) -> Any:
-        return encoder(get_field(self.table.model, self.table.json_fields[0]))
-
-    @cached_property
     def _quotes(self) -> int:
         """Quotation marks in a line."""
         return _quotes_in(cast("Lines", self.query).pieces)
@@ -232,11 +234,10 @@ class LineFormat:
     @cached_property
     def _replacements(self) -> list[tuple[bytes, bytes]]:
         """What stands for something that is absent, the longest first."""
-        absent = {f"{QUOTE}{QUOTE}null": "null", **self._absent}
-        found = sorted(absent.items(), key=lambda one: -len(one[0]))
+        found = sorted(self._absent.items(), key=lambda one: -len(one[0]))
         if self._refs_may_be_absent:
             found.append((f",{QUOTE}refs{QUOTE}:{{}}", ""))
-        if self._refers:
+        if self._refers and self._refers[0].field.null:
             found.append((f"{QUOTE}refs{QUOTE}:{{,", f"{QUOTE}refs{QUOTE}:{{"))
         return [(written.encode(), meant.encode()) for written, meant in found]
 
@@ -259,7 +260,7 @@ def _quotes_in(pieces: Sequence[Piece]) -> int:
         elif isinstance(piece, Choice):
             count += _quotes_in(piece.pieces)
         elif piece.null and piece.is_quoted:
-            count += 1
+            count += 2
     return count
 
 

@@ -32,6 +32,10 @@ class Record:
 
     def line(self, label: str) -> bytes:
         """Write the record as one line of a package."""
+        return dumps(self.whole(label))
+
+    def whole(self, label: str) -> dict[str, Any]:
+        """Return the object that a line is."""
         whole: dict[str, Any] = {"model": label, "pk": self.pk, "fields": self.fields}
         if self.refs:
             whole["refs"] = self.refs
@@ -41,7 +45,7 @@ class Record:
             whole["key"] = self.key
         if self.json_null:
             whole["json_null"] = self.json_null
-        return dumps(whole)
+        return whole
 
 
 def parse(line: bytes, label: str) -> Record:

@@ -14,11 +14,11 @@ from django.db.models import IntegerField, Model
 from backups import databases
 from backups.databases.base import batched
 from backups.databases.lines import LinePage
-from backups.errors import BackupError
+from backups.pipeline import beside
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique
 from backups.records.lines import LineFormat, Page
-from backups.records.record import Key, Record
+from backups.records.record import Key, Record, parse
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
 from backups.records.table import GenericReference, Reference, Table
@@ -27,6 +27,8 @@ from backups.records.values import JSON_NULL, Encoder, decoder, encoder, plain_t
 Row = Sequence[Any]
 CHUNK_ROWS = 2000
 """Rows that are in memory at a time."""
+ODD_PAGES = 10
+"""Pages with a row that the database cannot write until all that follow are read row by row: each costs a query."""
 
 
 class RowReader:
@@ -50,16 +52,25 @@ class RowReader:
         if self._format.query is None:
             yield from (Page.of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
             return
-        for page in self.database.lines(self._format.query, CHUNK_ROWS):
-            rows = self._format.finish(page)
-            if rows is None:
-                rows = Page.of(self.table, self._records(self._between(page)))
-                if len(rows.lines) != page.rows:
-                    raise BackupError(f"rows of {self.table.label} between {page.first} and {page.last} were lost")
-            yield rows
+        after: int | None = None
+        for left in reversed(range(ODD_PAGES)):
+            rows = 0
+            for size, page in beside(self._finished, self.database.lines(self._format.query, after)):
+                if page is None:
+                    rows = size
+                    break
+                yield page
+                after = parse(page.lines[-1], self.table.label).pk
+            if not rows:
+                return
+            while records := list(self._records(self.database.rows_after(self._selection, after, rows))):
+                yield Page.of(self.table, records)
+                after = records[-1].pk
+                if left:
+                    break
 
-    def _between(self, page: LinePage) -> Sequence[Row]:
-        return self.database.rows_between(self._selection, page.first, page.last)
+    def _finished(self, page: LinePage) -> tuple[int, Page | None]:
+        return page.rows, self._format.finish(page)
 
     @cached_property
     def _format(self) -> LineFormat:

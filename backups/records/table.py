@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
 from backups.records.relations import AnyField, column_of, final_field, has_constraint, key_model, related_model
 from backups.records.selection import primary_key_fields
-from backups.records.values import canonical, dumps
+from backups.records.values import LONG_NUMBER, canonical, dumps, dumps_many, number_shapes
 
 ADMIN_LOG = "admin.logentry"
 
@@ -248,10 +248,14 @@ class Table:
         return value[index] if index < len(value) else None
 
 
-def canonical_json(value: Any) -> bytes:
-    """Write a JSON column's value as it is in a content."""
-    written = dumps(value, sort_keys=True)
-    return dumps(canonical(value), sort_keys=True) if _CANONICAL_DIFFERS.search(written) else written
+def canonical_json(values: Sequence[Any]) -> list[bytes]:
+    """Write values of JSON columns as they are in contents."""
+    written = dumps_many(values, sort_keys=True)
+    whole = b"\n".join(written)
+    shapes = number_shapes(whole)
+    if not any(shape in shapes for shape in (LONG_NUMBER, b"0e0", b"0e+0")) and b"-0.0" not in whole:
+        return written
+    return dumps_many(list(map(canonical, values)), sort_keys=True)
 
 
 def _is_plain(key: Any) -> bool:

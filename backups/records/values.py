@@ -12,7 +12,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -124,6 +124,34 @@ def loads(text: str | bytes) -> Any:
     return exact_loads(as_text)
 
 
+def loads_many(texts: Sequence[bytes]) -> list[Any]:
+    """Do what ``loads`` does for many texts at once."""
+    whole = b"[%b]" % b",".join(texts)
+    marks = (b"NaN", b"Infinity", b"\\ud", b"\\uD")
+    if LONG_NUMBER in number_shapes(whole) or any(mark in whole for mark in marks):
+        return list(map(loads, texts))
+    values: list[Any] = orjson.loads(whole)
+    if len(values) != len(texts):
+        raise ValueError("a text that is no JSON value")
+    return values
+
+
+def number_shapes(text: bytes) -> bytes:
+    """Write digits and points as 0, the letters of exponents as e, signs as they are, and blanks for all else.
+
+    To look for a sequence in this takes a twentieth of the time that a pattern takes.
+    """
+    return text.translate(_SHAPES)
+
+
+LONG_NUMBER = b"0" * 16
+"""The shape of more digits than a float holds."""
+_SHAPES = bytes(
+    ord("0") if chr(byte) in "0123456789." else ord("e") if chr(byte) in "eE" else byte if chr(byte) in "+-" else 32
+    for byte in range(256)
+)
+
+
 def exact_loads(text: str | bytes) -> Any:
     """Parse JSON text as ``loads`` does, in the slow way that loses nothing."""
     return json.loads(text, parse_constant=NonFinite, parse_float=_parse_float)
@@ -135,6 +163,27 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
     except TypeError:
         return exact_dumps(value, sort_keys=sort_keys).encode("ascii")
+
+
+def dumps_many(values: Sequence[Any], *, sort_keys: bool = False) -> list[bytes]:
+    """Do what ``dumps`` does for many values at once: each call of orjson costs more than a value does."""
+    try:
+        return plain_dumps_many(values, sort_keys=sort_keys)
+    except TypeError:
+        return [dumps(value, sort_keys=sort_keys) for value in values]
+
+
+def plain_dumps_many(values: Sequence[Any], *, sort_keys: bool = False) -> list[bytes]:
+    """Write many values as JSON. Raises ``TypeError`` where orjson would round or refuse one."""
+    option = orjson.OPT_SORT_KEYS if sort_keys else None
+    marked = [_BETWEEN] * (2 * len(values) - 1)
+    marked[::2] = values
+    found = orjson.dumps(marked, option=option)[1:-1].split(b',"\\u0001",')
+    # Where a value has such a text between two others, pieces are too many.
+    return found if len(found) == len(values) else [orjson.dumps(value, option=option) for value in values]
+
+
+_BETWEEN = "\x01"
 
 
 def exact_dumps(value: Any, *, sort_keys: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
         reports.start(report, using)
         begun = time.monotonic()
         try:
-            with _rarely_collected():
+            with _tuned_interpreter():
                 yield
         except BaseException as error:
             report.verdict = Verdict.FAILED
@@ -48,14 +49,20 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
 
 
 @contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """Let Python look for cycles less often: rows make none, and looking takes a quarter of an operation's time."""
-    thresholds = gc.get_threshold()
+def _tuned_interpreter() -> Iterator[None]:
+    """Let Python look for cycles less often: rows make none, and looking takes a quarter of an operation's time.
+
+    And let a thread that has waited for the database have the interpreter back soon (it is 5 ms otherwise): a backup
+    is a fifth faster for it on SQLite.
+    """
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(100_000, 50, 100)
+    sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
         gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
 
 
 def recover(using: str, purpose: str) -> None:
