@@ -99,6 +99,9 @@ _options = _database.setdefault("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.mysql":
     # https://docs.djangoproject.com/en/5.2/ref/databases/#mysql-sql-mode: refuse values instead of truncating them.
     _options |= {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"}
+    # Lets a restore hand its rows over as files, which is three times as fast. A server that is not to be trusted
+    # could ask for other files, too.
+    _options["local_infile"] = True
 elif _database["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time: the others wait for it for so many seconds, which only those can that begin as writers.
     _options |= {"timeout": 20, "transaction_mode": "IMMEDIATE"}

@@ -25,7 +25,11 @@ from tests.engines import URLS
 OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     "postgresql": {},
-    "mariadb": {"charset": "utf8mb4", "init_command": "SET sql_mode='STRICT_TRANS_TABLES'"},
+    "mariadb": {
+        "charset": "utf8mb4",
+        "init_command": "SET sql_mode='STRICT_TRANS_TABLES'",
+        "local_infile": True,
+    },
 }
 
 
