@@ -19,7 +19,7 @@ from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, 
 
 Row = Sequence[Any]
 
-LINE_ROWS = 2000
+LINE_ROWS = 500
 """Lines in a page: some hundred KiB, so that neither passing pages on nor holding them costs much."""
 
 DEADLOCKS = 10

@@ -90,7 +90,10 @@ class Lines:
 
 @dataclass(frozen=True)
 class LinePage:
-    """Some lines, with ``END`` between them; ``escaped`` where backslashes and what they escape are as in JSON."""
+    """Some lines, with ``END`` between them.
+
+    Where they are ``escaped``, backslashes and what they escape are as in JSON, and line feeds are between the lines.
+    """
 
     text: bytes
     rows: int

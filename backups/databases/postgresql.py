@@ -15,7 +15,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
-from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+from backups.databases.lines import ODD, Kind, LinePage, Lines, Piece, Value
 
 ARGUMENTS = 90
 """A function takes at most 100: https://www.postgresql.org/docs/current/runtime-config-preset.html."""
@@ -61,8 +61,7 @@ class Database(base.Database):
         with self.savepoint(), self.connection.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
             rows = iter(copy)
             while page := list(islice(rows, base.LINE_ROWS)):
-                text = b"".join(page).replace(b"\n", END.encode())  # those of texts are escaped
-                yield LinePage(text[:-1], len(page), escaped=True)
+                yield LinePage(b"".join(page)[:-1], len(page), escaped=True)
 
     def _line(self, query: Lines) -> str:
         """Write a line where every value is there that has to be: CONCAT would pass over one that is null."""

@@ -31,7 +31,11 @@ _STOCK_KINDS: dict[Any, Kind] = {
 
 _UNFIT = b"\xff"
 """No byte of UTF-8: what becomes of control characters, which no line has."""
-_FINAL = bytes.maketrans(bytes(range(32)), b'\xff"\n\xff\x04' + _UNFIT * 27)
+_CONTROL = bytes(range(32))
+_FINAL = bytes.maketrans(_CONTROL, _UNFIT + b'"\n' + _UNFIT * 29)
+_FINAL_ESCAPED = bytes.maketrans(_CONTROL, _UNFIT + b'"' + _UNFIT * 8 + b"\n" + _UNFIT * 21)
+_PLACE = b"\x7f\x7fJSON\x7f\x7f"
+"""Keeps the place of a JSON column. Whether a text has it too shows in how often it is there."""
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
 """As orjson writes them; the backslash has to be the first."""
 _QUOTE, _ABSENT, _END, _JSON = QUOTE.encode(), ABSENT.encode(), END.encode(), JSON.encode()
@@ -73,7 +77,7 @@ class LineFormat:
     def finish(self, page: LinePage) -> Page | None:
         """Make the lines of a page, or return None where it has a row that the database cannot write."""
         text = page.text
-        if text.count(_QUOTE) + text.count(_ABSENT) != self._quotes * page.rows or text.count(_END) != page.rows - 1:
+        if text.count(_QUOTE) + text.count(_ABSENT) != self._quotes * page.rows:
             return None
         objects: list[bytes] = []
         if self._objects:
@@ -81,7 +85,7 @@ class LineFormat:
             objects = between[1::2]
             if len(between) != 2 * self._objects * page.rows + 1:
                 return None
-            text = _JSON.join(between[::2])
+            text = _PLACE.join(between[::2])
         if page.escaped:
             if b"\\v" in text and b"\\v" in text.replace(b"\\\\", b""):
                 return None  # a vertical tab, which JSON writes in another way
@@ -92,11 +96,13 @@ class LineFormat:
                 if character in text:
                     text = text.replace(character, escape)
         for written, meant in self._replacements:
-            text = text.replace(written, meant)
-        text = text.translate(_FINAL)
-        if _UNFIT in text or text.count(_JSON) != len(objects):
+            if written in text:
+                text = text.replace(written, meant)
+        text = text.translate(_FINAL_ESCAPED if page.escaped else _FINAL)
+        if _UNFIT in text:
             return None
-        return self._with_objects(text, objects) if objects else self._page(text)
+        made = self._with_objects(text, objects) if objects else self._page(text)
+        return made if made is not None and len(made.lines) == page.rows else None
 
     def _page(self, text: bytes, contents: bytes = b"") -> Page:
         lines = text.split(b"\n")
@@ -111,8 +117,10 @@ class LineFormat:
             written = plain_dumps_many(values)
         except (ValueError, TypeError):
             return None
+        between = text.split(_PLACE)
+        if len(between) != len(objects) + 1:
+            return None
         contents = canonical_json(values)
-        between = text.split(_JSON)
         as_content = _interleaved(between, contents) if written != contents else b""
         return self._page(_interleaved(between, written), as_content)
 
