@@ -114,13 +114,12 @@ class LineFormat:
             return None  # which is not SQL's
         try:
             values = loads_many([one or b"null" for one in objects])
-            written = plain_dumps_many(values)
+            written, contents = plain_dumps_many(values), canonical_json(values)
         except (ValueError, TypeError):
             return None
         between = text.split(_PLACE)
         if len(between) != len(objects) + 1:
             return None
-        contents = canonical_json(values)
         as_content = _interleaved(between, contents) if written != contents else b""
         return self._page(_interleaved(between, written), as_content)
 

@@ -43,7 +43,8 @@ class LineParser:
 
     def rows(self, lines: Sequence[bytes]) -> list[Row] | None:
         """Return the parameters of each line, or None where one of them wants a closer look."""
-        if self._rows is None:
+        # A blank after the colon says that a line has numbers which orjson would round: see parse().
+        if self._rows is None or not all(line.startswith(b'{"model":"') for line in lines):
             return None
         try:
             rows: list[Row] = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))

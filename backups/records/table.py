@@ -18,7 +18,7 @@ from backups.records.identity import Identity, Part, Rule
 from backups.records.record import Key, Record
 from backups.records.relations import AnyField, column_of, final_field, has_constraint, key_model, related_model
 from backups.records.selection import primary_key_fields
-from backups.records.values import LONG_NUMBER, canonical, dumps, dumps_many, number_shapes
+from backups.records.values import LONG_NUMBER, canonical, dumps, number_shapes, plain_dumps_many
 
 ADMIN_LOG = "admin.logentry"
 
@@ -249,13 +249,13 @@ class Table:
 
 
 def canonical_json(values: Sequence[Any]) -> list[bytes]:
-    """Write values of JSON columns as they are in contents."""
-    written = dumps_many(values, sort_keys=True)
+    """Write values of JSON columns as they are in contents. Raises ``TypeError`` where orjson refuses one."""
+    written = plain_dumps_many(values, sort_keys=True)
     whole = b"\n".join(written)
     shapes = number_shapes(whole)
     if not any(shape in shapes for shape in (LONG_NUMBER, b"0e0", b"0e+0")) and b"-0.0" not in whole:
         return written
-    return dumps_many(list(map(canonical, values)), sort_keys=True)
+    return plain_dumps_many(list(map(canonical, values)), sort_keys=True)
 
 
 def _is_plain(key: Any) -> bool:

@@ -1,0 +1,222 @@
+"""Lines that a database has written, and rows that were loaded many at a time, are those of the slow way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
+
+from backups import databases
+from backups.databases import base, mysql
+from backups.records import coverage
+from backups.records.parameters import LineParser
+from backups.records.record import parse
+from backups.records.rows import ODD_PAGES, RowReader, RowWriter
+from backups.records.table import Table
+from documents.models import Document, DocumentType
+from tests import oracle
+from tests.backups.conftest import TRAIL
+from tests.engines import ENGINES
+from tests.systems import System
+
+AWKWARD = "tests.awkward"
+TEXTS = [
+    'quotes " and \' and \\ and \\" and \\\\',
+    "line feed\nreturn\rtab\tbackspace\bform feed\f",
+    "vertical tab\v",
+    "C:\\vault \\v \\N \\x01 \\u0001 %s %% {} ${}",
+    *(f"control {chr(code)} character" for code in range(1, 32)),
+    "\x7f\x80\x9f\u2028\ufeff",
+    "\x7f\x7fJSON\x7f\x7f",
+    "Prüfung 😀 品質",
+    ',"refs":{"author":1}',
+    '"fields":{}',
+    "\\N",
+    "null",
+    "",
+    " ",
+]
+
+
+def read_both_ways(table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Yield lines, then contents, of all rows of a table: as the database writes them, and one by one."""
+    reader = RowReader(table, "default")
+    pages = [(list(page.lines), list(page.contents)) for page in reader.pages()]
+    records = list(reader.records())
+    lines = [record.line(table.label) for record in records]
+    yield [line for page, _ in pages for line in page], lines
+    contents = [table.content(record) for record in records]
+    yield [content for _, page in pages for content in page], contents
+
+
+def is_written_by_database(table: Table) -> bool:
+    return RowReader(table, "default")._format.query is not None
+
+
+@pytest.fixture(params=ENGINES)
+def awkward(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system(request.param, AWKWARD).active() as system:
+        from tests.awkward import rows
+
+        rows.populate(request.param)
+        yield system
+
+
+def add_documents(texts: list[str]) -> None:
+    kind = DocumentType.objects.create(code="T", name="T")
+    author = get_user_model().objects.order_by("pk").first()
+    documents = []
+    for number, text in enumerate(texts):
+        moment = timezone.now().replace(microsecond=[0, 1, 500_000][number % 3])
+        metadata: Any = [{}, {"z": [text], "a": {"ü": 1e22, "d": None}}, {"null": "null"}, [text], [1.0, 1, True]][
+            number % 5
+        ]
+        documents.append(
+            Document(
+                number=f"T-{number}",
+                title=text,
+                document_type=kind,
+                author=author,
+                metadata=metadata,
+                created=moment,
+                effective_date=moment.date() if number % 2 else None,
+            )
+        )
+    Document.objects.bulk_create(documents)
+    first, second = Document.objects.filter(document_type=kind)[:2]
+    Document.objects.filter(pk=second.pk).update(supersedes=first)
+
+
+@pytest.mark.parametrize("rows", [1, 3, base.LINE_ROWS])
+def test_a_database_writes_the_lines_that_python_would(
+    awkward: System, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    assert awkward.run("seed_demo").code == 0
+    add_documents([text for text in TEXTS if "\v" not in text and "control" not in text])
+    monkeypatch.setattr(base, "LINE_ROWS", rows)
+    by_database = set()
+    for model in coverage.of_database("default").models:
+        table = Table(model)
+        for found, expected in read_both_ways(table):
+            assert found == expected, table
+        if is_written_by_database(table) and Table(model).columns:
+            by_database.add(table.label)
+    assert by_database >= {
+        "core.user",
+        "documents.document",
+        "documents.document_reviewers",
+        "documents.documentversion",
+        "workflows.documentworkflow",
+        "workflows.workflowtransition",
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 2, base.LINE_ROWS])
+def test_odd_rows_are_read_one_by_one_wherever_they_are(
+    system: System, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    assert len(TEXTS) > ODD_PAGES * 2
+    add_documents(TEXTS)
+    monkeypatch.setattr(base, "LINE_ROWS", rows)
+    for found, expected in read_both_ways(Table(Document)):
+        assert found == expected
+    assert Document.objects.count() == len(TEXTS)
+
+
+def test_json_null_is_told_from_null(awkward: System) -> None:
+    table = Table(apps.get_model("awkward.value"))
+    (found, expected), _ = read_both_ways(table)
+    assert found == expected
+    assert any(b'"json_null":[' in line for line in found)
+
+
+def test_texts_of_every_kind_come_back_through_a_bulk_load(system: System) -> None:
+    add_documents([text if text.strip() else f"{number}" for number, text in enumerate(TEXTS * 4)])
+    assert system.run("create_backup").code == 0
+    before = oracle.rows(ignore=TRAIL)
+    assert system.run("reinit_system", "--no-input").code == 0
+    (package,) = system.packages.glob("backup-*.zip")
+    restored = system.run("restore_backup", str(package), "--no-input")
+    assert restored.code == 0, restored.out + restored.err
+    assert oracle.differences(before, oracle.rows(ignore=TRAIL)) == []
+
+
+def test_a_parser_of_many_lines_gives_the_parameters_of_each(awkward: System) -> None:
+    add_documents(TEXTS)
+    parsed = set()
+    for model in coverage.of_database("default").models:
+        table = Table(model)
+        reader, writer = RowReader(table, "default"), RowWriter(table, "default")
+        parser = LineParser(table, writer, {one.name: None for one in table.references})
+        for line in (one.line(table.label) for one in islice(reader.records(), 100)):
+            rows = parser.rows([line])
+            if rows is None:
+                continue
+            record = parse(line, table.label)
+            references = {
+                one.name: record.refs.get(one.name, record.fields[one.name])
+                for one in table.references
+                if record.fields[one.name] is not None
+            }
+            expected = writer.row(record, record.pk, references)
+            shown = [_as_engine_sees(value) for value in expected]
+            assert [_as_engine_sees(value) for value in rows[0]] == shown, table
+            parsed.add(table.label)
+    assert {"documents.document", "core.user", "awkward.moment"} <= parsed
+
+
+def _as_engine_sees(value: Any) -> Any:
+    if isinstance(getattr(value, "obj", value), memoryview | bytes):  # psycopg wraps what is binary
+        return bytes(getattr(value, "obj", value))
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (b'"pk":', b'"key":'),
+        (b'"status":"', b'"status":3,"other":"'),
+        (b'"title":', b'"titel":'),
+        (b'"created":"', b'"created":"+'),
+        (b'"effective_date":null', b'"effective_date":"20260101"'),
+        (b'"effective_date":null', b'"effective_date":"2026-W01-1"'),
+        (b'"refs":{', b'"refs":{"supersedes":1,'),
+        (b'"document_type":["T"]', b'"document_type":1'),
+        (b'"author":1,', b'"author":"1",'),
+        (b"documents.document", b"documents.documenttype"),
+    ],
+)
+def test_a_line_that_is_not_as_written_is_left_to_a_closer_look(lite: System, changed: tuple[bytes, bytes]) -> None:
+    add_documents(["a", "b", "c"])
+    table = Table(Document)
+    line = next(RowReader(table, "default").records()).line(table.label)
+    parser = LineParser(table, RowWriter(table, "default"), {one.name: None for one in table.references})
+    assert parser.rows([line]) is not None
+    assert changed[0] in line
+    assert parser.rows([line, line.replace(*changed, 1)]) is None
+
+
+def test_mariadb_takes_rows_from_files_as_from_statements(new_system: Callable[..., System]) -> None:
+    with new_system("mariadb").active():
+        database = databases.of("default")
+        assert isinstance(database, mysql.Database)
+        rows = [[number, f"{number} {text}", None] for number, text in enumerate(TEXTS * 4)]
+        found = []
+        for option in (True, False):
+            connection.settings_dict["OPTIONS"]["local_infile"] = option
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TEMPORARY TABLE loaded (id INT PRIMARY KEY, text TEXT, nothing TEXT)")
+                database = databases.of("default")
+                assert database._takes_files is option
+                database.insert("loaded", ["id", "text", "nothing"], rows)
+                cursor.execute("SELECT id, text, nothing FROM loaded ORDER BY id")
+                found.append(cursor.fetchall())
+                cursor.execute("DROP TABLE loaded")
+        connection.settings_dict["OPTIONS"]["local_infile"] = True
+        assert found[0] == found[1] == tuple(map(tuple, rows))
