@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.servers import Tables, server
+from tests.faults.servers import Server, Tables
+from tests.faults.servers import server as default_server
 from tests.faults.zygote import Process, Zygote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,10 +79,10 @@ class Ended:
 class World:
     """A live system, the states that it can be put back to, and a place for everything that it writes."""
 
-    def __init__(self, engine: str, *, scale: int = 0) -> None:
+    def __init__(self, engine: str, *, scale: int = 0, server: Server | None = None) -> None:
         self.engine = engine
         self.directory = Path(tempfile.mkdtemp(prefix=f"faults-{engine}-"))
-        self.server = server(engine, self.directory)
+        self.server = server or default_server(engine, self.directory)
         self.name = f"faults_{uuid.uuid4().hex[:10]}"
         self.live = self.directory / "live"
         self.media, self.packages, self.scratch = (self.live / name for name in ("media", "packages", "tmp"))
@@ -157,14 +158,14 @@ class World:
             "PATH": os.environ.get("PATH", ""),
         }
 
-    def start(self, *command: str) -> Process:
-        return self._zygote.start(command)
+    def start(self, *command: str, host: str = "", clock: float = 0) -> Process:
+        return self._zygote.start(command, host=host, clock=clock)
 
-    def run(self, *command: str) -> Ended:
+    def run(self, *command: str, host: str = "", clock: float = 0) -> Ended:
         """Run a command to its end; a refusal because of one that has just died is tried again for a while."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            ended = self.end(self.start(*command))
+            ended = self.end(self.start(*command, host=host, clock=clock))
             if ended.code != 6 or " is running on database" not in ended.err or time.monotonic() > deadline:
                 return ended
             time.sleep(0.2)
@@ -249,7 +250,7 @@ class World:
         """Put a directory and what it holds on a disk of its own. Raises ``PermissionError`` where nobody may."""
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True)
-            _mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
+            mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
             try:
                 shutil.copytree(kept, directory, dirs_exist_ok=True)
                 yield
@@ -259,9 +260,9 @@ class World:
     @contextmanager
     def read_only(self, directory: Path) -> Iterator[None]:
         """Make a directory one that cannot be written. Raises ``PermissionError`` where nobody may."""
-        _mount("--bind", str(directory), str(directory))
+        mount("--bind", str(directory), str(directory))
         try:
-            _mount("-o", "remount,bind,ro", str(directory))
+            mount("-o", "remount,bind,ro", str(directory))
             yield
         finally:
             subprocess.run(["umount", "--lazy", str(directory)], check=True)
@@ -291,7 +292,8 @@ def broken(package: Path) -> str:
     return f"{package.name}: {wrong} are not what the manifest says" if wrong else ""
 
 
-def _mount(*arguments: str) -> None:
+def mount(*arguments: str) -> None:
+    """Raise ``PermissionError`` where nobody may."""
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PermissionError(done.stderr.strip())
