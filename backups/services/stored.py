@@ -35,7 +35,11 @@ class FileNames:
         self._sql.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (storage, name))
 
     def __contains__(self, name: tuple[str, str]) -> bool:
-        return self._sql.execute("SELECT 1 FROM names WHERE storage = ? AND name = ?", name).fetchone() is not None
+        try:
+            found = self._sql.execute("SELECT 1 FROM names WHERE storage = ? AND name = ?", name)
+        except UnicodeEncodeError:  # a file whose name is not UTF-8 on the disk: no row can name it
+            return False
+        return found.fetchone() is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._sql.execute("SELECT storage, name FROM names ORDER BY storage, name"))

@@ -78,7 +78,9 @@ def fill(
         return True
 
     if not own.is_small:
-        return [Tally("disk full: database", world.engine, "not tried: nothing may be mounted")]
+        tally = Tally("disk full: database", world.engine, "")
+        tally.leave_out("nothing may be mounted")
+        return [tally]
     return _disturbed("disk full: database", happen, world, count, operations, until)
 
 

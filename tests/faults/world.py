@@ -33,6 +33,8 @@ DAMAGE = (
     "DELETE FROM workflows_workflowtransition WHERE id % 5 = 0",
     "INSERT INTO documents_documenttype (code, name, description, review_months) VALUES ('LATE', 'late', '', 12)",
 )
+REFERENCES_FOLLOWED = 4
+"""How far rows are told apart by what those say that they refer to."""
 NEVER = 124
 """Exit code of a process that did not end, as ``timeout`` has it."""
 PATIENCE = 20
@@ -170,8 +172,8 @@ class World:
                 return ended
             time.sleep(0.2)
 
-    def must(self, *command: str) -> Ended:
-        ended = self.run(*command)
+    def must(self, *command: str, clock: float = 0) -> Ended:
+        ended = self.run(*command, clock=clock)
         if ended.code:
             raise RuntimeError(f"{' '.join(command)} ended with {ended.code}: {ended.err or ended.out}")
         return ended
@@ -199,26 +201,27 @@ class World:
             media=media(self.media),
         )
 
-    def numbered(self, state: State) -> State:
-        """Return a state with each key as its rank, for what an engine's counters have numbered anew.
-
-        Keys that nothing refers to are left out.
-        """
-        ranks = {
-            table: {key: str(rank) for rank, key in enumerate(sorted((dict(row)["id"] for row in rows), key=int))}
-            for table, rows in state.rows.items()
-            if rows and "id" in dict(rows[0]) and dict(rows[0])["id"].isdigit()
-        }
+    def without_keys(self, state: State) -> State:
+        """Return a state with what a row says in place of each key that refers to it: numbers may be given anew."""
         targets = self.server.references(self.name)
+        said: dict[tuple[str, str], str] = {}
 
-        def renumbered(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        def spelt_out(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
             return tuple(
-                (column, ranks.get(table if column == "id" else targets.get((table, column), ""), {}).get(value, value))
+                (column, said.get((targets.get((table, column), ""), value), value))
                 for column, value in row
-                if column != "id" or table in targets.values()
+                if column != "id"
             )
 
-        rows = {table: sorted(renumbered(table, row) for row in found) for table, found in state.rows.items()}
+        for _ in range(REFERENCES_FOLLOWED):
+            said = {
+                (table, value): hashlib.sha256(repr(spelt_out(table, row)).encode()).hexdigest()
+                for table, rows in state.rows.items()
+                for row in rows
+                for column, value in row
+                if column == "id"
+            }
+        rows = {table: sorted(spelt_out(table, row) for row in found) for table, found in state.rows.items()}
         return State(rows=rows, sequences={}, schema=state.schema, media=state.media)
 
     def finished(self, kind: str = "") -> list[Path]:
