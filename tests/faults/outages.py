@@ -228,9 +228,9 @@ def _refused(
     return "refused" if ended.code else "done", violations
 
 
-def clock(world: World) -> Iterator[Tally]:
+def clock(world: World, operations: Sequence[Operation] = OPERATIONS) -> Iterator[Tally]:
     """Set the clock back between a backup and the operation, and undo what it did by that clock."""
-    for operation in OPERATIONS:
+    for operation in operations:
         tally = Tally("clock set back", world.engine, operation.name)
         world.reset(operation.start)
         world.must("create_backup")

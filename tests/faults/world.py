@@ -208,7 +208,7 @@ class World:
 
         def spelt_out(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
             return tuple(
-                (column, said.get((targets.get((table, column), ""), value), value))
+                (column, said.get((targets[table, column], value), "") if (table, column) in targets else value)
                 for column, value in row
                 if column != "id"
             )
