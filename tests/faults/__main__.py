@@ -58,7 +58,9 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
   works as soon as the fault is mended. Names that are as long as can be, or different only by case, come back.
 
 InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
-key. The clock is Django's, in the process that runs the command; the servers' own keep going.
+key. A host that vanishes without a word holds its lock until the server's TCP keepalive notices that
+(`tcp_keepalives_idle` of PostgreSQL, `tcp_keepalive_time` of MariaDB); no fault here waits for it. The clock is
+Django's, in the process that runs the command; the servers' own keep going.
 
 ## The last run
 """

@@ -180,12 +180,18 @@ class World:
 
     @staticmethod
     def end(process: Process, timeout: float = 90) -> Ended:
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        """Wait for the end. A process that somebody else has stopped meanwhile is waited for again, a while."""
+        code = NEVER
+        for _ in range(10):
+            try:
+                code = process.wait(timeout)
+                break
+            except subprocess.TimeoutExpired:
+                if not process.is_stopped():
+                    break
+        if code == NEVER:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            code = NEVER
         return Ended(code, process.out.read_text(), process.err.read_text())
 
     # What is there

@@ -32,6 +32,10 @@ class Process:
         if self.returncode is None:
             os.kill(self.pid, number)  # not yet waited for: the number is still its own
 
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it, such as that of somebody who measures on this machine."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def is_running(self) -> bool:
         try:
             self.wait(0.001)
