@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -34,14 +35,26 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Backup)
 class BackupAdmin(ReadOnlyAdmin):
-    list_display = ("name", "kind", "created", "size_with_unit", "rows", "files", "note")
-    list_filter = ("kind", "created")
+    list_display = ("name", "kind", "created", "size_with_unit", "rows", "files", "note", "pinned")
+    list_filter = ("kind", "pinned", "created")
+    actions = ("pin", "unpin")
     search_fields = ("name", "package_id", "note")
     date_hierarchy = "created"
 
     @admin.display(description="size", ordering="size")
     def size_with_unit(self, backup: Backup) -> str:
         return with_unit(backup.size)
+
+    def has_pin_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("backups.change_backup")
+
+    @admin.action(description="Pin: not to be deleted", permissions=["pin"])
+    def pin(self, request: HttpRequest, backups: QuerySet[Backup]) -> None:
+        backups.update(pinned=True)
+
+    @admin.action(description="Unpin", permissions=["pin"])
+    def unpin(self, request: HttpRequest, backups: QuerySet[Backup]) -> None:
+        backups.update(pinned=False)
 
 
 @admin.register(RestoreReport)

@@ -89,7 +89,7 @@ class FileChanges:
         storage = self._storages[alias]
         change = _Change(self._next(alias), name, exists(storage, name), writes=True)
         self._changes.setdefault(alias, []).append(change)
-        _save(storage, f"{self._directory}/{change.number}", chunks)
+        save(storage, f"{self._directory}/{change.number}", chunks)
 
     def remove(self, alias: str, name: str) -> bool:
         """Have a file removed; return whether there is one."""
@@ -102,7 +102,7 @@ class FileChanges:
         """Put everything in its place. What fails here is taken back by ``take_back``."""
         for alias, changes in self._changes.items():
             journal = "".join(f"{json.dumps(asdict(change))}\n" for change in changes)
-            _save(self._storages[alias], self._journal, [journal.encode()])
+            save(self._storages[alias], self._journal, [journal.encode()])
         for alias, changes in self._changes.items():
             for change in changes:
                 self._apply(self._storages[alias], change)
@@ -185,7 +185,7 @@ class ContentStream(File):  # type: ignore[type-arg]
         yield from self._chunks
 
 
-def _save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
+def save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
     """Write a file that is on disk when this returns."""
     if not isinstance(storage, FileSystemStorage):
         saved = storage.save(name, ContentStream(chunks))
@@ -213,7 +213,7 @@ def _move(storage: Storage, name: str, target: str) -> None:
         return
     storage.delete(target)
     with storage.open(name, "rb") as content:
-        _save(storage, target, iter(partial(content.read, CHUNK_BYTES), b""))
+        save(storage, target, iter(partial(content.read, CHUNK_BYTES), b""))
     storage.delete(name)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 
 
 class Backup(models.Model):
@@ -20,12 +24,19 @@ class Backup(models.Model):
     rows = models.BigIntegerField()
     files = models.BigIntegerField()
     note = models.CharField(max_length=255, blank=True)
+    pinned = models.BooleanField(default=False, help_text="not to be deleted: what undoing needs, or somebody has kept")
 
     class Meta:
         ordering = ["-created"]
 
     def __str__(self) -> str:
         return self.name
+
+
+@receiver(pre_delete, sender=Backup)
+def _keep_pinned(instance: Backup, **kwargs: Any) -> None:
+    if instance.pinned:
+        raise models.ProtectedError(f"{instance.name} is pinned; unpin it first", {instance})
 
 
 class RestoreReport(models.Model):

@@ -128,8 +128,14 @@ def add_to_catalogue(report: Report, *, kind: str, package_id: str, created: dat
                 "rows": sum(result.package for result in report.models),
                 "files": report.files.package,
                 "note": note,
+                "pinned": kind == Backup.Kind.SAFETY,
             },
         )
+
+
+def is_catalogued(name: str, using: str) -> bool:
+    """Return whether the catalogue remembers a package."""
+    return _has_tables(using) and Backup.objects.using(using).filter(name=name).exists()
 
 
 def _running(using: str, purpose: str) -> QuerySet[RestoreReport]:

@@ -203,6 +203,16 @@ class Database:
             for batch in batched(keys, self.PARAMETERS):
                 cursor.executemany(f"DELETE FROM {self._quote(table)} WHERE {condition}", batch)
 
+    def empty_references(self, table: str, column: str, values: Iterable[Any]) -> int:
+        """Set a column to NULL where it has one of these values; return in how many rows."""
+        quoted, emptied = self._quote(column), 0
+        with self.connection.cursor() as cursor:
+            for batch in batched(values, self.PARAMETERS):
+                marks = ", ".join(["%s"] * len(batch))
+                cursor.execute(f"UPDATE {self._quote(table)} SET {quoted} = NULL WHERE {quoted} IN ({marks})", batch)
+                emptied += cursor.rowcount
+        return emptied
+
     def empty(self, tables: Sequence[str]) -> None:
         """Delete every row of the tables and begin their sequences anew, where a rollback can undo that."""
         with self.connection.cursor() as cursor:

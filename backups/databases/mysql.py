@@ -177,6 +177,13 @@ class Database(base.Database):
             cursor.execute("SHOW DATABASES")
             return [name for (name,) in cursor.fetchall() if name.startswith(prefix)]
 
+    def create_database(self, name: str) -> None:
+        """Create an empty database that takes the same characters: the server's own default may be latin1."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT @@character_set_database, @@collation_database")
+            characters, collation = cursor.fetchone()
+            cursor.execute(f"CREATE DATABASE {self._quote(name)} CHARACTER SET {characters} COLLATE {collation}")
+
     @contextmanager
     def lock(self, purpose: str = "operation") -> Iterator[bool]:
         # The lock is the server's: its name carries the database. It ends with the connection that holds it.

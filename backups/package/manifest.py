@@ -107,6 +107,8 @@ class TableEntry:
 class FilesEntry:
     """The stored files: ``count`` names, of which ``missing`` had no file, ``bytes`` of content, and their list.
 
+    A safety backup also names files that its operation was about to write and that no row named.
+
     ``unreferenced`` files were stored and named by no row; they are not in the package.
     """
 
@@ -202,12 +204,22 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """One name of a stored file. ``size`` and ``sha256`` are None where the file was missing."""
+    """One name of a stored file. ``sha256`` is None where there was none."""
 
     storage: str
     name: str
     size: int | None
     sha256: str | None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a row named a file that was not there."""
+        return self.size is None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there was no file and no row named one; the operation of a safety backup was about to make it."""
+        return self.size == 0 and self.sha256 is None
 
 
 def chunk_name(label: str, number: int) -> str:
@@ -221,9 +233,8 @@ def parse_file_record(line: bytes) -> FileRecord:
     except orjson.JSONDecodeError as error:
         raise PackageDamaged(f"{FILE_INDEX} has a line that is not JSON") from error
     record: FileRecord = _read(FileRecord, raw, FILE_INDEX)
-    if (record.sha256 is None) != (record.size is None) or (
-        record.sha256 is not None and not _SHA256.fullmatch(record.sha256)
-    ):
+    is_stored = record.size is not None and _SHA256.fullmatch(record.sha256 or "") is not None
+    if not is_stored and (record.sha256 is not None or record.size):
         raise PackageDamaged(f"{FILE_INDEX} has an entry without a hash: {record.name!r}")
     return record
 

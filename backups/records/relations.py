@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias, cast
 
-from django.db.models import Field, ForeignKey, Model
+from django.db.models import SET_NULL, Field, ForeignKey, Model
 
 AnyField: TypeAlias = "Field[Any, Any]"
 
@@ -46,6 +46,11 @@ def column_of(field: AnyField) -> str:
 def has_constraint(field: AnyField) -> bool:
     """Return whether the database itself keeps a foreign key from dangling."""
     return bool(cast("Any", field).db_constraint)
+
+
+def is_emptied(field: AnyField) -> bool:
+    """Return whether deleting a row empties the foreign keys that refer to it."""
+    return cast("Any", field).remote_field.on_delete is SET_NULL
 
 
 def get_field(model: type[Model], name: str) -> AnyField:

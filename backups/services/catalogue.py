@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 from django.db import DatabaseError
+from django.utils import timezone
 
 from backups import conf, files
 from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
@@ -52,6 +53,7 @@ class Listed:
     size: int
     stored: bool
     catalogued: bool
+    pinned: bool
     rows: int | None = None
     files: int | None = None
     note: str = ""
@@ -72,13 +74,17 @@ def list_packages(using: str) -> tuple[list[Listed], str]:
             size=backup.size,
             stored=stored.pop(backup.name, None) is not None or _is_elsewhere(backup.name),
             catalogued=True,
+            pinned=backup.pinned,
             rows=backup.rows,
             files=backup.files,
             note=backup.note,
         )
         for backup in remembered
     ]
-    listed += [Listed(**asdict(package), stored=True, catalogued=False) for package in stored.values()]
+    listed += [
+        Listed(**asdict(package), stored=True, catalogued=False, pinned=package.kind == Backup.Kind.SAFETY)
+        for package in stored.values()
+    ]
     return sorted(listed, key=lambda package: (package.created, package.name)), trouble
 
 
@@ -88,8 +94,9 @@ def last_safety_backup(using: str) -> str:
     The catalogue remembers the safety backups of operations that were done, and those alone. Where it was lost, the
     newest in the storage has to do. Raises ``UsageError`` where there is none.
     """
-    stored = [package for package in list_packages(using)[0] if package.kind == "safety" and package.stored]
-    taken = [package.name for package in stored if package.catalogued] or [package.name for package in stored]
+    stored = [package.name for package in stored_packages() if package.kind == Backup.Kind.SAFETY]
+    remembered = sorted(_remembered(using)[0], key=lambda backup: backup.pk)  # as they were added, by whatever clock
+    taken = [backup.name for backup in remembered if backup.name in stored] or stored
     if not taken:
         raise UsageError(
             "there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is"
@@ -116,7 +123,7 @@ def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bo
 
 def stored_packages() -> list[StoredPackage]:
     """Return the packages in the storage, oldest first. Unfinished and other files do not count."""
-    storage = _storage()
+    storage = package_storage()
     try:
         _, names = storage.listdir("")
     except FileNotFoundError:
@@ -149,7 +156,7 @@ def _stored_path(reference: str) -> Iterator[tuple[Path, str]]:
             yield path, path.name
         return
     name = _latest() if reference == LATEST else _catalogue_name(reference)
-    storage = _storage()
+    storage = package_storage()
     if isinstance(storage, FileSystemStorage):
         with _named(name):
             yield Path(storage.path(name)), name
@@ -182,7 +189,7 @@ class PackageFile:
     def __init__(self, output: Path | None, encryption: Encryption | None = None) -> None:
         self._output = output and output.absolute()
         self._encryption = encryption
-        self._storage = None if output else _storage()
+        self._storage = None if output else package_storage()
         self._directory = self._output.parent if self._output else _directory(self._storage)
         if self._output is not None and (not self._output.parent.is_dir() or self._output.is_dir()):
             raise UsageError(f"{output} is not a file in a directory that exists", hint="give the path of a new file")
@@ -236,10 +243,14 @@ class PackageFile:
         complete = cast("Path", self._named)
         target = self._output or self._target(name)
         if target is None:
+            storage = cast("Storage", self._storage)
             with complete.open("rb") as content:
-                saved = cast("Storage", self._storage).save(name, File(content))
+                saved = storage.save(name, File(content))
             complete.unlink()
-            return saved
+            if saved != name:
+                storage.delete(saved)
+                raise UsageError(f"{name} exists", hint="see that the clock is right; packages are never overwritten")
+            return name
         try:
             os.link(complete, target)
         except FileExistsError as error:
@@ -283,12 +294,8 @@ class _Hashing:
         self._file.flush()
 
 
-def delete_package(name: str) -> None:
-    """Remove a package from the storage."""
-    _storage().delete(name)
-
-
-def _storage() -> Storage:
+def package_storage() -> Storage:
+    """Return the storage that packages are kept in."""
     alias = conf.read().storage
     try:
         return storages[alias]
@@ -304,10 +311,15 @@ def _directory(storage: Storage | None) -> Path | None:
 
 
 def _latest() -> str:
-    names = [package.name for package in stored_packages() if package.kind == "backup"]
-    if not names:
+    packages = [package for package in stored_packages() if package.kind == Backup.Kind.BACKUP]
+    if not packages:
         raise UsageError("there is no package yet", hint="create one with create_backup, or give a path")
-    return names[-1]
+    if packages[-1].created > timezone.now():
+        raise UsageError(
+            f"which package is the latest is not known: {packages[-1].name} is from later than now",
+            hint="see that the clock is right, or give the name of a package",
+        )
+    return packages[-1].name
 
 
 def _catalogue_name(reference: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import ledger, schema
-from backups.services.catalogue import PackageFile, package_name
+from backups.services.catalogue import PackageFile, package_name, stored_packages
 from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
-from backups.services.stored import referenced_files
+from backups.services.safety import note
+from backups.services.stored import FileNames, referenced_files
 from backups.services.trust import signing_key
 from backups.signals import backup_created
 
@@ -62,26 +64,53 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     with operation(report):
         require_migrated(options.using)
         write_package(report, options, kind="backup", progress=progress or NoProgress())
+        report.findings += [
+            Finding(
+                severity=Severity.WARNING,
+                code="clock_behind",
+                identity=[package.name],
+                message="a package is from later than now: the clock is wrong or was, and latest may mean that one",
+            )
+            for package in stored_packages()
+            if package.created > timezone.now()
+        ]
         announce(backup_created, report)
     return report
 
 
-def take_safety_backup(using: str, progress: Progress, *, allow_missing_files: bool = True) -> str:
-    """Write a package of what an operation is about to destroy, inside its transaction; return the package's name."""
-    report = Report(operation="create", database=using)
-    options = CreateOptions(using=using, allow_missing_files=allow_missing_files)
-    return write_package(report, options, kind="safety", progress=progress)
+def take_safety_backup(
+    operation: Report, progress: Progress, *, allow_missing_files: bool = True, touched: Iterable[tuple[str, str]] = ()
+) -> str:
+    """Write a package of what an operation is about to destroy, inside its transaction; return the package's name.
+
+    ``touched`` are storage and name of the files that it will write or remove. Those that no row names are in the
+    package as well, or said not to be there.
+    """
+    report = Report(operation="create", database=operation.database)
+    options = CreateOptions(using=operation.database, allow_missing_files=allow_missing_files)
+    return write_package(
+        report, options, kind="safety", progress=progress, touched=touched, publishing=partial(note, operation.id.hex)
+    )
 
 
-def write_package(report: Report, options: CreateOptions, *, kind: str, progress: Progress) -> str:
+def write_package(
+    report: Report,
+    options: CreateOptions,
+    *,
+    kind: str,
+    progress: Progress,
+    touched: Iterable[tuple[str, str]] = (),
+    publishing: Callable[[str], None] = lambda name: None,
+) -> str:
     """Write, check and publish a package; fill in ``report`` and return the package's name.
 
-    Inside a transaction of the caller, the package shows what that transaction sees.
+    Inside a transaction of the caller, the package shows what that transaction sees. ``publishing`` is told the name
+    before there is a file that has it.
     """
     encryption, key = Encryption.wanted(options.encrypt_to, options.passphrase), signing_key()
     package = PackageFile(options.output, encryption)
     try:
-        manifest = _Snapshot(report, options, kind, progress, key).write(package)
+        manifest = _Snapshot(report, options, kind, progress, key).write(package, touched)
         with step(report, "check"), PackageReader(package.path) as written:
             written.check(progress)
         if encryption:
@@ -89,6 +118,7 @@ def write_package(report: Report, options: CreateOptions, *, kind: str, progress
                 package.seal()
         size = package.size
         name = package_name(kind, manifest.created, manifest.id, encrypted=encryption is not None)
+        publishing(name)
         report.package = package.publish(name)
     finally:
         package.discard()
@@ -140,8 +170,9 @@ class _Snapshot:
         self.progress = progress
         self.database = databases.of(options.using)
         self.configuration = conf.read()
+        self.unnamed = FileNames()
 
-    def write(self, package: PackageFile) -> Manifest:
+    def write(self, package: PackageFile, touched: Iterable[tuple[str, str]]) -> Manifest:
         """Write everything and return the manifest of the complete package."""
         writer = PackageWriter(package.file, level=self.configuration.compression_level)
         with step(self.report, "read rows"), self.database.snapshot():
@@ -153,6 +184,11 @@ class _Snapshot:
             tables = ledger.unknown_tables(covered, self.using)
             migrations = schema.applied_migrations(self.using)
             self.names = referenced_files(covered.models, self.using)
+        for name in touched:
+            if name not in self.names:
+                self.unnamed.add(*name)
+        for name in self.unnamed:
+            self.names.add(*name)
         with step(self.report, "read files"):
             stored = self._write_files(writer, files.storages_of(covered.models))
         left_out = ledger.findings(covered, excluded, tables, stored.unreferenced, self.using)
@@ -197,10 +233,10 @@ class _Snapshot:
         def records() -> Iterator[FileRecord]:
             for alias, name in self.names:
                 record = self._write_file(writer, storages[alias], alias, name)
-                result.package += 1
+                result.package += not record.is_absent
                 result.bytes += record.size or 0
                 self.progress.advance(record.size or 0)
-                if record.sha256 is None:
+                if record.is_missing:
                     missing.append(record)
                 yield record
 
@@ -211,7 +247,7 @@ class _Snapshot:
         result.proved = True
         self._report_missing(missing)
         return FilesEntry(
-            count=result.package,
+            count=index.rows if index else 0,
             missing=len(missing),
             unreferenced=ledger.count_unreferenced(storages, self.names),
             bytes=result.bytes,
@@ -224,7 +260,8 @@ class _Snapshot:
             size, crc32, sha256 = hash_stream(files.read_chunks(storage, name))
             writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
         except FileNotFoundError:
-            return FileRecord(storage=alias, name=name, size=None, sha256=None)
+            absent = 0 if (alias, name) in self.unnamed else None
+            return FileRecord(storage=alias, name=name, size=absent, sha256=None)
         except SuspiciousOperation as error:
             raise BackupError(
                 f"a row names the file {name!r}, which leads out of storage {alias!r}",

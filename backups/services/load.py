@@ -12,7 +12,7 @@ from backups.databases.base import Row, batched
 from backups.records.identity import unique_sets
 from backups.records.parameters import LineParser
 from backups.records.record import Key
-from backups.records.relations import column_of, get_field, has_constraint, target_field
+from backups.records.relations import column_of, get_field, has_constraint, is_emptied, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
 from backups.records.table import Table
 from backups.records.values import decoder
@@ -45,12 +45,40 @@ class Loader:
         """Write every table and repair sequences."""
         large = [one for one in self.plan.tables.values() if one.is_verbatim and one.package_rows >= BULK_ROWS]
         self.database.begin_bulk_load([one.table.name for one in large])
+        for table in self.plan.tables.values():
+            self._let_go(table)
         # Deleted first: a row that goes may hold a unique value that another one brings.
         for table in self.plan.tables.values():
             self._delete(table)
         for table in self.plan.tables.values():
             self._insert(table)
         self.database.reset_sequences(self.plan.next_keys)
+
+    def _let_go(self, plan: TablePlan) -> None:
+        """Empty the references to rows that go, in a table whose rows stay, as deleting those rows by hand would.
+
+        Before anything is written: another row may get the key.
+        """
+        if not plan.extras_stay or plan.comparison is None:
+            return
+        for reference in plan.table.references:
+            gone = self.plan.tables.get(reference.keys_of._meta.label_lower) if reference.keys_of else None
+            if gone is None or not gone.deleted or not is_emptied(reference.field):
+                continue
+            decode = decoder(gone.table.key_fields[0], self.database.connection)
+            keys = (decode(pk) for pk in gone.extra_keys())
+            emptied = self.database.empty_references(plan.table.name, column_of(reference.field), keys)
+            if emptied:
+                self.findings.append(
+                    Finding(
+                        severity=Severity.INFO,
+                        code="reference_emptied",
+                        model=plan.table.label,
+                        field=reference.name,
+                        found=emptied,
+                        message=f"rows that stay referred to rows of {gone.table.label} that the package does not have",
+                    )
+                )
 
     def _delete(self, plan: TablePlan) -> None:
         """Delete the rows that are to go, and those to be overwritten: they are inserted again, whole.
@@ -73,8 +101,7 @@ class Loader:
     def _keys_to_delete(self, plan: TablePlan) -> Iterator[Any]:
         if plan.comparison is None:
             return
-        if plan.deleted:
-            yield from (pk for _, pk in plan.comparison.extras())
+        yield from plan.extra_keys()
         yield from (pair.target_pk for pair in plan.comparison.pairs(CHANGED))
 
     def _insert(self, plan: TablePlan) -> None:

@@ -17,6 +17,7 @@ from backups.errors import BackupError, OperationRunning, TargetNotReady
 from backups.files import FileChanges, storages_of
 from backups.records import coverage
 from backups.reporting import Finding, Report, Severity, Step, Verdict
+from backups.services.safety import settle
 
 
 @contextmanager
@@ -69,11 +70,10 @@ def recover(using: str, purpose: str) -> None:
     """Bring to an end what operations that died have left: whoever was running and does not hold the lock is dead."""
     for dead in reports.interrupted(using, purpose):
         changes = FileChanges(dead.id.hex, storages_of(coverage.of_database(using).models))
+        left = settle(dead.id.hex, changes, using, committed=dead.committed)
         if dead.committed:
-            left = changes.keep()
             outcome = "the process died after the commit: rows and files are as it was asked for"
         else:
-            left = changes.take_back()
             outcome = "the process died before the commit: rows and files are as they were"
         reports.mark_interrupted(dead, "\n".join([outcome, *(f"could not be removed: {path}" for path in left)]), using)
 

@@ -68,6 +68,11 @@ class TablePlan:
     def deleted(self) -> int:
         return 0 if self.extras_stay or self.comparison is None else self.comparison.extra
 
+    def extra_keys(self) -> Iterator[Any]:
+        """Yield the primary keys of the rows to be deleted because the package does not have them."""
+        if self.deleted and self.comparison is not None:
+            yield from (pk for _, pk in self.comparison.extras())
+
     @property
     def is_verbatim(self) -> bool:
         """Whether every row of the package goes into an empty table as it is."""

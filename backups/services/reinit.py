@@ -17,6 +17,7 @@ from backups.records import coverage
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.create import take_safety_backup
 from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
+from backups.services.safety import settle
 from backups.services.stored import referenced_files
 from backups.signals import system_reinitialised
 
@@ -56,9 +57,10 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
         except BaseException:
             # What comes after the commit, even Ctrl-C, finds the work done.
             if not reports.is_committed(report, using):
-                warn_of_leftovers(report, changes.take_back())
+                warn_of_leftovers(report, settle(report.id.hex, changes, using, committed=False))
+                report.package = ""  # nothing has changed, so that there is nothing to go back to
                 raise
-        warn_of_leftovers(report, changes.keep())
+        warn_of_leftovers(report, settle(report.id.hex, changes, using, committed=True))
         report.files.proved = True
         report.verdict = Verdict.PROVED
         announce(system_reinitialised, report)
@@ -104,7 +106,7 @@ def _empty(
         report.models = _counted(models, using)  # again: nobody else writes from here on
         if options.safety_backup:
             with step(report, "safety backup"):
-                report.package = take_safety_backup(using, progress, allow_missing_files=options.allow_missing_files)
+                report.package = take_safety_backup(report, progress, allow_missing_files=options.allow_missing_files)
         stored = referenced_files(models, using)
         with step(report, "empty"):
             database.empty(tables)

@@ -16,7 +16,7 @@ from backups import databases, reports
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services.catalogue import delete_package, package_path
+from backups.services.catalogue import package_path
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
@@ -24,6 +24,7 @@ from backups.services.load import Loader
 from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
+from backups.services.safety import settle
 from backups.services.source import Source
 from backups.services.stored import FileRestore, require_free, restore_config
 from backups.services.trust import require_trusted
@@ -35,11 +36,13 @@ class RestoreOptions:
     """``package`` is a path, a catalogue name or ``latest``.
 
     ``config_to`` is a directory to put the package's configuration files in; without it they stay in the package.
+    With ``undo``, the package is a safety backup whose operation is undone: the files that it made are removed.
     """
 
     package: str
     using: str = "default"
     mode: Mode = Mode.MERGE
+    undo: bool = False
     on_missing: OnMissing = OnMissing.FAIL
     dry_run: bool = False
     safety_backup: bool = True
@@ -81,6 +84,7 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
 def _as_data(options: RestoreOptions) -> dict[str, object]:
     return {
         "mode": str(options.mode),
+        "undo": options.undo,
         "on_missing": str(options.on_missing),
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
@@ -99,8 +103,7 @@ class _Restore:
         self.progress = progress
         self.database = databases.of(options.using)
         self.results: dict[str, ModelResult] = {}
-        self.files = FileRestore(source.package, report, progress)
-        self.safety_backup = ""
+        self.files = FileRestore(source.package, report, progress, undo=options.undo)
         self.next_keys: dict[type[Model], int] = {}
 
     def run(self) -> None:
@@ -114,23 +117,23 @@ class _Restore:
         except BaseException as error:
             # What comes after the commit, even Ctrl-C, finds the work done.
             if not reports.is_committed(self.report, self.options.using):
-                self._take_back()
+                # Nothing has changed, so that there is nothing to go back to.
+                self._settle(committed=False)
+                self.report.options["safety_backup"] = self.options.safety_backup
                 if isinstance(error, _RolledBack):
                     return
                 raise
         finally:
             ContentType.objects.clear_cache()
-        warn_of_leftovers(self.report, self.files.keep())
+        self._settle(committed=True)
         self.database.after_commit(self.next_keys)
         if self.options.config_to is not None:
             restore_config(self.package, self.options.config_to)
         self.report.verdict = Verdict.PROVED
 
-    def _take_back(self) -> None:
-        """Undo what lies outside the database: nothing has changed, so that there is nothing to go back to."""
-        warn_of_leftovers(self.report, self.files.take_back())
-        if self.safety_backup:
-            delete_package(self.safety_backup)
+    def _settle(self, *, committed: bool) -> None:
+        left = settle(self.report.id.hex, self.files.changes, self.options.using, committed=committed)
+        warn_of_leftovers(self.report, left)
 
     def _inside_transaction(self) -> None:
         report, options = self.report, self.options
@@ -154,8 +157,8 @@ class _Restore:
             self._stop_on_errors()
             if changes and options.safety_backup:
                 with step(report, "safety backup"):
-                    self.safety_backup = take_safety_backup(options.using, self.progress)
-                    report.options["safety_backup"] = self.safety_backup
+                    taken = take_safety_backup(report, self.progress, touched=self.files.touched)
+                    report.options["safety_backup"] = taken
             if plan.changes_anything:
                 self.next_keys = plan.next_keys
                 self._change(plan)
@@ -164,7 +167,7 @@ class _Restore:
             self._stop_on_errors()
             # Before the commit: a place that cannot be written rolls everything back.
             with step(report, "files"):
-                self.files.stage()
+                self.files.stage(options.using)
                 self.files.apply()
             self._stop_on_errors()
         finally:

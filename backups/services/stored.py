@@ -16,6 +16,7 @@ from backups.errors import BackupError
 from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
+from backups.records import coverage
 from backups.records.comparison import Scratch
 from backups.records.relations import column_of
 from backups.records.table import Table
@@ -34,7 +35,11 @@ class FileNames:
         self._sql.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (storage, name))
 
     def __contains__(self, name: tuple[str, str]) -> bool:
-        return self._sql.execute("SELECT 1 FROM names WHERE storage = ? AND name = ?", name).fetchone() is not None
+        try:
+            found = self._sql.execute("SELECT 1 FROM names WHERE storage = ? AND name = ?", name)
+        except UnicodeEncodeError:  # a file whose name is not UTF-8 on the disk: no row can name it
+            return False
+        return found.fetchone() is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._sql.execute("SELECT storage, name FROM names ORDER BY storage, name"))
@@ -57,13 +62,15 @@ def referenced_files(models: Sequence[type[Model]], using: str) -> FileNames:
 class FileRestore:
     """The files of a package on their way into the storages: planned, staged, applied, then kept or taken back."""
 
-    def __init__(self, package: PackageReader, report: Report, progress: Progress) -> None:
+    def __init__(self, package: PackageReader, report: Report, progress: Progress, *, undo: bool = False) -> None:
         self._package = package
         self._report = report
         self._progress = progress
+        self._undo = undo
         self._storages = storages_of(package)
-        self._changes = files.FileChanges(report.id.hex, self._storages)
+        self.changes = files.FileChanges(report.id.hex, self._storages)
         self._to_write: list[FileRecord] = []
+        self._to_remove: list[FileRecord] = []
 
     def plan(self) -> None:
         """Find out which files are to be written, by hashing those that are there."""
@@ -71,6 +78,11 @@ class FileRestore:
         total = self._package.manifest.files.bytes
         self._progress.start("compare files", total, "bytes")
         for record in self._package.files():
+            if record.is_absent:
+                if self._undo and files.exists(storage_of(self._storages, record), record.name):
+                    self._to_remove.append(record)
+                    result.deleted += 1
+                continue
             result.package += 1
             if record.sha256 is None:
                 result.missing += 1
@@ -92,32 +104,34 @@ class FileRestore:
 
     @property
     def changes_anything(self) -> bool:
-        return bool(self._to_write)
+        return bool(self._to_write or self._to_remove)
 
-    def stage(self) -> None:
-        """Write the contents where they are out of the way."""
+    @property
+    def touched(self) -> list[tuple[str, str]]:
+        """Storage and name of every file that is to be written or removed."""
+        return [(record.storage, record.name) for record in [*self._to_write, *self._to_remove]]
+
+    def stage(self, using: str) -> None:
+        """Write the contents where they are out of the way. What is to be removed stays where a row names it."""
+        named = referenced_files(coverage.of_database(using).models if self._to_remove else (), using)
+        self._to_remove = [one for one in self._to_remove if (one.storage, one.name) not in named]
+        self._report.files.deleted = sum(self.changes.remove(one.storage, one.name) for one in self._to_remove)
         self._progress.start("stage files", sum(record.size or 0 for record in self._to_write), "bytes")
         for record in self._to_write:
-            self._changes.write(record.storage, record.name, self._package.iter_file(str(record.sha256)))
+            self.changes.write(record.storage, record.name, self._package.iter_file(str(record.sha256)))
             self._progress.advance(record.size or 0)
         self._progress.finish()
 
     def apply(self) -> None:
         """Move what is staged into its places and hash it again."""
-        self._changes.apply()
-        proved = True
+        self.changes.apply()
+        proved = not any(files.exists(storage_of(self._storages, one), one.name) for one in self._to_remove)
         for record in self._to_write:
             found = stored_hash(storage_of(self._storages, record), record.name)
             if found != record.sha256:
                 proved = False
                 self._report.findings.append(_file_differs(record, found))
         self._report.files.proved = proved
-
-    def keep(self) -> list[str]:
-        return self._changes.keep()
-
-    def take_back(self) -> list[str]:
-        return self._changes.take_back()
 
 
 def compare_files(report: Report, package: PackageReader, progress: Progress) -> None:
@@ -127,6 +141,8 @@ def compare_files(report: Report, package: PackageReader, progress: Progress) ->
     progress.start("compare files", package.manifest.files.bytes, "bytes")
     result.proved = True
     for record in package.files():
+        if record.is_absent:
+            continue
         result.package += 1
         if record.sha256 is None:
             result.missing += 1

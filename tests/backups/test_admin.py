@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -40,6 +41,21 @@ def test_reports_are_listed_filtered_and_searched(client: Client) -> None:
 def test_packages_are_listed(client: Client) -> None:
     name = Backup.objects.get().name
     assert name in client.get(reverse("admin:backups_backup_changelist")).content.decode()
+
+
+def test_packages_are_pinned_by_who_may(client: Client) -> None:
+    backup, url = Backup.objects.get(), reverse("admin:backups_backup_changelist")
+    for action, pinned in (("pin", True), ("unpin", False)):
+        assert client.post(url, {"action": action, "_selected_action": [backup.pk]}).status_code == 302
+        backup.refresh_from_db()
+        assert backup.pinned is pinned
+
+    reader = get_user_model().objects.create_user("reader", employee_id="E-READER", is_staff=True)
+    reader.user_permissions.add(Permission.objects.get(codename="view_backup"))
+    client.force_login(reader)
+    client.post(url, {"action": "pin", "_selected_action": [backup.pk]})
+    backup.refresh_from_db()
+    assert not backup.pinned
 
 
 @pytest.mark.parametrize("model", ["backup", "restorereport"])

@@ -89,3 +89,18 @@ def test_a_damaged_package_fails_its_drill(seeded: System, package: Path, tmp_pa
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(package.read_bytes()[:-10])
     assert seeded.run("recovery_drill", str(damaged)).code == 4
+
+
+def test_a_scratch_database_takes_the_characters_that_the_live_one_takes(system: System) -> None:
+    if system.engine != "mariadb":
+        return  # SQLite knows one encoding, and PostgreSQL's template decides
+    characters = "SELECT @@character_set_database, @@collation_database"
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER DATABASE CHARACTER SET utf8mb3 COLLATE utf8mb3_czech_ci")  # no server's default
+        cursor.execute(characters)
+        live = cursor.fetchone()
+    connections["default"].close()
+
+    with sandbox.sandbox("default"), connections["default"].cursor() as cursor:
+        cursor.execute(characters)
+        assert cursor.fetchone() == live

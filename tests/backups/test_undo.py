@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db.models import ProtectedError
+from django.utils import timezone
 
-from backups.models import Backup
+from backups.models import Backup, RestoreReport
+from core import audit
 from documents.models import Document
 from tests import oracle
 from tests.backups.conftest import TRAIL, nothing_changes
@@ -21,7 +26,7 @@ def state(system: System) -> list[Any]:
 
 def undo(system: System, *arguments: str) -> dict[str, Any]:
     result = system.run("restore_backup", "--undo", "--json", "--no-input", *arguments)
-    assert result.code == 0, result.err
+    assert result.code == 0, result.out + result.err
     report: dict[str, Any] = json.loads(result.out)
     return report
 
@@ -74,11 +79,150 @@ def test_the_safety_backup_of_an_operation_that_died_is_not_what_is_undone(seede
     assert seeded.run("reinit_system", "--no-input").code == 0
     newest = Backup.objects.filter(kind="safety").order_by("created").last()
     assert newest is not None
+    Backup.objects.filter(pk=newest.pk).update(pinned=False)
+    newest.refresh_from_db()
     newest.delete()  # as its transaction would, had it been rolled back
 
     undo(seeded)
 
     assert state(seeded) == before
+
+
+def test_files_that_a_restore_has_made_go_with_it(seeded: System) -> None:
+    restored = state(seeded)
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    emptied = state(seeded)
+    assert seeded.run("restore_backup", "latest", "--mode", "replace", "--no-input").code == 0
+    assert state(seeded) == restored
+    Document.objects.first().delete()  # type: ignore[union-attr]  # its files are named by no row now
+
+    report = undo(seeded)
+
+    assert (report["files"]["deleted"], state(seeded)) == (7, emptied)
+    undo(seeded)
+    assert oracle.files(seeded.media) == restored[1]
+
+
+def test_files_that_no_row_named_are_undone_as_well(seeded: System) -> None:
+    same, other = sorted(path for path in seeded.media.rglob("*") if path.is_file())[:2]
+    contents = same.read_bytes()
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    for path, content in ((same, contents), (other, b"somebody else's")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (seeded.media / "apart.txt").write_bytes(b"apart")
+    before = state(seeded)
+    assert seeded.run("restore_backup", "latest").code == 0
+    assert other.read_bytes() != b"somebody else's"
+
+    report = undo(seeded)
+
+    assert (state(seeded), report["files"]["deleted"]) == (before, 5)
+
+
+def test_files_are_removed_by_undoing_alone_and_never_where_a_row_names_them(seeded: System) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    assert seeded.run("restore_backup", "latest").code == 0
+    safety = Backup.objects.filter(kind="safety").latest("pk").name
+    restored = oracle.files(seeded.media)
+
+    assert seeded.run("restore_backup", safety, "--mode", "replace", "--no-input").code == 0
+    assert oracle.files(seeded.media) == restored
+    assert seeded.run("validate_restore", safety).code == 0
+
+
+def test_a_refused_operation_leaves_no_safety_backup(seeded: System) -> None:
+    file = next(path for path in seeded.media.rglob("*") if path.is_file())
+    file.unlink()
+    file.mkdir()
+    with nothing_changes(seeded):
+        refused = seeded.run("reinit_system", "--no-input", "--allow-missing-files")
+    assert (refused.code, list(seeded.packages.glob("*safety-*"))) == (1, [])
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_the_safety_backup_of_an_operation_that_died_follows_its_transaction(seeded: System, committed: bool) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    report = RestoreReport.objects.get(operation="reinit")
+    taken = Backup.objects.get(kind="safety")
+    # As a process leaves it that was killed on one side of the commit or the other.
+    RestoreReport.objects.filter(pk=report.pk).update(state="running", committed=committed)
+    (seeded.packages / f".safety-{report.pk.hex}").write_text(taken.name)
+    if not committed:
+        Backup.objects.filter(pk=taken.pk).update(pinned=False)
+        Backup.objects.filter(pk=taken.pk).delete()
+
+    assert seeded.run("create_backup").code == 0
+
+    assert [path.name for path in seeded.packages.glob("*safety-*")] == [taken.name] * committed
+
+
+def test_a_note_deletes_nothing_but_an_uncatalogued_safety_backup(seeded: System) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    stored = {path.name for path in seeded.packages.iterdir()}
+    for name in [*stored, "../outside", "", "safety-"]:
+        dead = RestoreReport.objects.create(id=uuid.uuid4(), operation="restore", started=timezone.now())
+        (seeded.packages / f".safety-{dead.pk.hex}").write_text(name)
+
+    assert seeded.run("validate_restore", "latest").code == 3
+
+    assert {path.name for path in seeded.packages.iterdir()} == stored
+
+
+def test_safety_backups_are_pinned_and_listed(seeded: System) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    taken = Backup.objects.get(kind="safety")
+
+    listed = {one["name"]: one["pinned"] for one in json.loads(seeded.run("list_backups", "--json").out)}
+    assert [name for name, pinned in listed.items() if pinned] == [taken.name]
+    assert "stored, pinned" in seeded.run("list_backups").out
+    with pytest.raises(ProtectedError, match="is pinned"):
+        taken.delete()
+    with pytest.raises(ProtectedError, match="is pinned"):
+        Backup.objects.all().delete()
+    assert Backup.objects.count() == 2
+
+
+def test_the_last_operation_is_undone_whatever_the_clock_says(seeded: System) -> None:
+    now = timezone.now
+    before = state(seeded)
+    with pytest.MonkeyPatch.context() as patch:
+        assert seeded.run("reinit_system", "--no-input").code == 0
+        patch.setattr(timezone, "now", lambda: now() - timedelta(days=2))
+        assert seeded.run("restore_backup", "latest").code == 2
+        name = next(seeded.packages.glob("backup-*")).name
+        created = seeded.run("create_backup", "--json")
+        assert [one["code"] for one in json.loads(created.out)["findings"] if one["severity"] == "warning"] == [
+            "clock_behind"
+        ] * 2
+        emptied = state(seeded)
+        assert seeded.run("restore_backup", name, "--no-input", "--mode", "replace").code == 0
+        undo(seeded)
+        assert state(seeded) == emptied
+        undo(seeded)
+        assert state(seeded) == before
+        assert seeded.run("verify_audit_trail").code == 0
+
+
+def test_what_somebody_did_who_goes_stays_and_is_nobody_elses(seeded: System) -> None:
+    late = get_user_model().objects.create_user("late", employee_id="E-LATE")
+    event = audit.record("document.read", actor=late)
+    kept = late.pk
+    assert seeded.run("create_backup").code == 0
+    names = sorted(path.name for path in seeded.packages.glob("backup-*"))
+    get_user_model().objects.filter(pk=kept).update(username="renamed", employee_id="E-RENAMED")  # has her key
+
+    result = seeded.run("restore_backup", names[-1], "--mode", "replace", "--no-input", "--json")
+    assert result.code == 0
+    event.refresh_from_db()
+    assert event.actor == get_user_model().objects.get(username="late")
+
+    result = seeded.run("restore_backup", names[0], "--mode", "replace", "--no-input", "--json")
+    (emptied,) = [one for one in json.loads(result.out)["findings"] if one["code"] == "reference_emptied"]
+    event.refresh_from_db()
+    assert (result.code, emptied["model"], emptied["field"], emptied["found"]) == (0, "core.auditevent", "actor", 1)
+    assert (event.actor, event.actor_name) == (None, "late")
+    assert seeded.run("verify_audit_trail").code == 0
 
 
 def test_an_undoing_is_confirmed_and_rehearsed_like_any_restore(seeded: System) -> None:

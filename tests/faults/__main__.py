@@ -2,7 +2,8 @@
 
     .venv/bin/python -m tests.faults --engine postgresql --kills 200
 
-Scratch databases, ``faults_…``, are dropped at the end. Full disks and read-only places need root, or are not tried.
+PostgreSQL and MariaDB are started for it, on ports and disks of their own. Full disks, read-only places and hosts of
+other names need root, or are not tried.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import platform
 import signal
 import sys
 import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +21,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.engines import ENGINES
-from tests.faults.kills import cut, kill
-from tests.faults.outages import outages
+from tests.faults.kills import cut, fill, kill, restart
+from tests.faults.outages import clock, outages, taken
+from tests.faults.own import Own, own_world
 from tests.faults.trials import Tally
 from tests.faults.world import World
 from tests.faults.writers import crowd, write
@@ -44,13 +47,20 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
 * **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
   is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
   to be in its safety backup.
-* **Two at once**: one is stopped in the middle, the others have to exit with 6 and say which one runs since when.
-* **Disks and files**: the operation is refused with a message, nothing has changed, nothing is left, and it works as
-  soon as the fault is mended.
+* **Two at once**: one is stopped in the middle, the others, on a host of another name, have to exit with 6 and say
+  which one runs, since when and where. Then it goes on; or it is killed, and another one has to run.
+* **Server restarted**: every process of the database's server is killed at moments spread over the operation, and
+  started again. **Disk full: database** fills the disk that the server keeps everything on, for five seconds or until
+  the operation has ended; a server that this kills is started again. Then the same has to hold as after a kill.
+* **Clock set back** by three days since the last backup: operations work, an undo brings back the moment before, the
+  audit trail verifies, and `latest` is refused until the clock is right.
+* **Disks, files and names**: the operation is refused with a message, nothing has changed, nothing is left, and it
+  works as soon as the fault is mended. Names that are as long as can be, or different only by case, come back.
 
 InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
-key. A safety backup of an operation that was killed before its commit stays in the storage: it is sound, and not in
-the catalogue.
+key. A host that vanishes without a word holds its lock until the server's TCP keepalive notices that
+(`tcp_keepalives_idle` of PostgreSQL, `tcp_keepalive_time` of MariaDB); no fault here waits for it. The clock is
+Django's, in the process that runs the command; the servers' own keep going.
 
 ## The last run
 """
@@ -61,7 +71,10 @@ AFTERWORD = """
 A cancelled operation on MariaDB ended as a database failure; a pipe in a media file's place was waited for without
 end; a restore gave up in a deadlock with a writer; a restore that replaced files alone took no safety backup; and
 PostgreSQL finished making a scratch database for a drill that had been killed, after the next drill had looked for
-leftovers. All five are mended.
+leftovers; the safety backup of an operation that was killed stayed for ever; on a MariaDB server whose default is
+latin1 a drill could not hold the rows; an undo was refused where audit events referred to users that it removes, and it
+left the files that the restore had made; with the clock set back, an undo took an older safety backup; and a stray file
+whose name is not UTF-8 stopped every backup. All are mended.
 """
 
 HEAD = ("fault", "engine", "operation", "outcomes", "count", "violations")
@@ -72,6 +85,8 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated; default: all")
     parser.add_argument("--kills", type=int, default=200, metavar="N", help="signals to each engine (%(default)s)")
     parser.add_argument("--cuts", type=int, default=40, metavar="N", help="connections to end (%(default)s)")
+    parser.add_argument("--restarts", type=int, default=25, metavar="N", help="servers to kill (%(default)s)")
+    parser.add_argument("--fills", type=int, default=25, metavar="N", help="databases' disks to fill (%(default)s)")
     parser.add_argument("--minutes", type=float, default=600, metavar="N", help="no more kills after so many")
     parser.add_argument("--writers", type=int, default=10, metavar="N", help="runs beside a writer (%(default)s)")
     parser.add_argument("--scale", type=int, default=0, metavar="N", help="rows beside the demo data (%(default)s)")
@@ -92,23 +107,32 @@ def main() -> int:
 
 
 def _on(options: Namespace, engine: str) -> list[Tally]:
-    world = World(engine, scale=options.scale)
+    tallies = []
     try:
-        tallies = []
-        for tally in _all(world, options):
-            sys.stderr.write(f"{tally.fault}, {engine}, {tally.operation}: {_outcomes(tally)}\n")
-            sys.stderr.writelines(f"  VIOLATION {violation}\n" for violation in tally.violations)
-            tallies.append(tally)
-    finally:
-        world.close()
+        with own_world(engine, scale=options.scale) as (world, own):
+            for tally in _all(world, own, options):
+                _tell(tally)
+                tallies.append(tally)
+    except Exception:  # noqa: BLE001  what has been seen until then is told all the same
+        tallies.append(Tally("these faults themselves", engine, "", violations=[traceback.format_exc()]))
+        _tell(tallies[-1])
     return tallies
 
 
-def _all(world: World, options: Namespace) -> Iterator[Tally]:
+def _tell(tally: Tally) -> None:
+    sys.stderr.write(f"{tally.fault}, {tally.engine}, {tally.operation}: {_outcomes(tally)}\n")
+    sys.stderr.writelines(f"  VIOLATION {violation}\n" for violation in tally.violations)
+
+
+def _all(world: World, own: Own, options: Namespace) -> Iterator[Tally]:
     yield from crowd(world)
     yield from write(world, each=options.writers)
     yield from outages(world)
+    yield from taken(world)
+    yield from clock(world)
     yield from cut(world, options.cuts, until=options.until)
+    yield from restart(world, own, options.restarts, until=options.until)
+    yield from fill(world, own, options.fills, until=options.until)
     yield from kill(world, options.kills, until=options.until)
 
 
@@ -117,8 +141,8 @@ def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, m
     head = (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, Python {platform.python_version()}:"
         f" {sum(tally.count for tally in tallies)} faults on {', '.join(engines)} in {minutes:.0f} minutes"
-        f" (`--kills {options.kills} --cuts {options.cuts} --writers {options.writers} --scale {options.scale}"
-        f" --minutes {options.minutes:g}`),"
+        f" (`--kills {options.kills} --cuts {options.cuts} --restarts {options.restarts} --fills {options.fills}"
+        f" --writers {options.writers} --scale {options.scale} --minutes {options.minutes:g}`),"
         f" violations: {len(violations)}."
     )
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(tally) for tally in tallies)]

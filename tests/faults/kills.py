@@ -7,8 +7,10 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from subprocess import TimeoutExpired
 
+from tests.faults.own import Own
 from tests.faults.trials import OPERATIONS, Course, Operation, Tally, trial
 from tests.faults.world import World
 from tests.faults.zygote import Process
@@ -20,6 +22,7 @@ CODES = {
     signal.SIGTERM: frozenset({0, 7, -signal.SIGTERM}),
     signal.SIGINT: frozenset({0, 7, -signal.SIGINT}),
 }
+FULL_SECONDS = 5
 TOO_LATE = 12
 """Attempts, each a little earlier, at a moment that came after the end."""
 
@@ -42,11 +45,58 @@ def cut(
     """End the connections to the database ``count`` times, shared among the operations, or as there is time for."""
     if not world.server.can_cut:
         return []
+
+    def happen(process: Process) -> bool:
+        return world.server.cut(world.name) > 0
+
+    return _disturbed("connection ended", happen, world, count, operations, until)
+
+
+def restart(
+    world: World, own: Own, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
+) -> list[Tally]:
+    """Kill the server of the database, every process of it, and start it again."""
+
+    def happen(process: Process) -> bool:
+        own.kill()
+        own.start()
+        return True
+
+    if world.engine == "sqlite":
+        return []
+    return _disturbed("server restarted", happen, world, count, operations, until)
+
+
+def fill(
+    world: World, own: Own, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
+) -> list[Tally]:
+    """Fill the disk of the database for some seconds, or until the operation has ended."""
+
+    def happen(process: Process) -> bool:
+        with own.full(), suppress(TimeoutExpired):
+            process.wait(FULL_SECONDS)
+        return True
+
+    if not own.is_small:
+        tally = Tally("disk full: database", world.engine, "")
+        tally.leave_out("nothing may be mounted")
+        return [tally]
+    return _disturbed("disk full: database", happen, world, count, operations, until)
+
+
+def _disturbed(
+    fault: str,
+    happen: Callable[[Process], bool],
+    world: World,
+    count: int,
+    operations: tuple[Operation, ...],
+    until: float,
+) -> list[Tally]:
     tallies: dict[str, Tally] = {}
     for course, moment, _ in _plan(world, count, operations, SIGNALS, until):
         operation = course.operation.name
-        tally = tallies.setdefault(operation, Tally("connection ended", world.engine, operation))
-        _strike(world, course, moment, tally, lambda process: world.server.cut(world.name) > 0, frozenset({0, 1}))
+        tally = tallies.setdefault(operation, Tally(fault, world.engine, operation))
+        _strike(world, course, moment, tally, happen, frozenset({0, 1}))
     return [tallies[key] for key in sorted(tallies)]
 
 

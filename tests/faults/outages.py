@@ -92,6 +92,51 @@ def _named(world: World, name: str) -> Iterator[None]:
     world.server.query(world.name, f"UPDATE documents_documentversion SET file = '{was}' WHERE id = {number}")
 
 
+@contextmanager
+def _file_for_a_directory(world: World) -> Iterator[None]:
+    """Have a name that the files' directory should have taken by a file."""
+    directory = _directory_of(world)
+    kept = directory.rename(directory.with_name("kept")) if directory.exists() else None
+    directory.write_bytes(b"taken")
+    yield
+    directory.unlink()
+    if kept:
+        kept.rename(directory)
+
+
+@contextmanager
+def _bytes_for_a_name(world: World) -> Iterator[None]:
+    """Put a file beside the others whose name is not UTF-8; no row can name it."""
+    directory = _directory_of(world)
+    was_there = directory.exists()
+    directory.mkdir(exist_ok=True)
+    path = Path(os.fsdecode(os.fsencode(directory) + b"/not-\xff\xfe-utf8.pdf"))
+    path.write_bytes(b"named by bytes")
+    yield
+    if path.read_bytes() != b"named by bytes":
+        raise RuntimeError(f"{path!r} has changed")
+    path.unlink()
+    if not was_there and not any(directory.iterdir()):
+        directory.rmdir()
+
+
+@contextmanager
+def _bytes_in_a_row(world: World) -> Iterator[None]:
+    """Let a row name a file by bytes that are not UTF-8, which SQLite alone lets it."""
+    with _named(world, "' || CAST(x'646f63732fff2e706466' AS TEXT) || '"):
+        yield
+
+
+@contextmanager
+def _longest_name(world: World) -> Iterator[None]:
+    """Let a row name a file by as many bytes as a file system takes."""
+    path = _one(world)
+    longest = path.with_name("é" * 125 + ".pdf")
+    longest.write_bytes(b"a long name")
+    with _named(world, str(longest.relative_to(world.media))):
+        yield
+
+
 Fault = tuple[str, Place, tuple[Operation, ...], frozenset[int], str]
 """What happens, to which operations, the exit codes it may have, and a word that its message has."""
 
@@ -128,20 +173,30 @@ FAULTS: tuple[Fault, ...] = (
     ("directory for a file", _directory, (CREATE, REPLACE, REINIT), frozenset({1}), "cannot be read"),
     ("pipe for a file", _pipe, (CREATE, REPLACE, REINIT), frozenset({1}), "cannot be read"),
     ("file changing", _changing, (CREATE,), frozenset({0, 1}), ""),
-    ("very long file name", _very_long_name, (CREATE,), frozenset({1}), "cannot be read"),
-    ("names that differ by case", _names_that_differ_by_case, (CREATE,), frozenset({0}), ""),
+    ("file for a directory", _file_for_a_directory, (MERGE, REPLACE), frozenset({1}), "cannot be read"),
+    ("file name too long", _very_long_name, (CREATE,), frozenset({1}), "cannot be read"),
+    ("file name as long as can be", _longest_name, (CREATE,), frozenset({0}), ""),
+    ("file names that differ by case", _names_that_differ_by_case, (CREATE,), frozenset({0}), ""),
+    ("file name that is not UTF-8", _bytes_for_a_name, OPERATIONS, frozenset({0}), ""),
+    ("row that is not UTF-8", _bytes_in_a_row, (CREATE, REPLACE, REINIT), frozenset({1}), "UTF-8"),
 )
+UNREADABLE = (_pipe, _changing, _bytes_in_a_row)
+"""Faults that do not let us look at the system either."""
+NAMES = (_longest_name, _names_that_differ_by_case, _bytes_for_a_name)
+"""Faults that go into a package and have to come out of it."""
 
 
 def outages(world: World, faults: Sequence[Fault] = FAULTS) -> Iterator[Tally]:
     """Make each of the faults happen to the operations that it matters to."""
     for fault, place, operations, codes, words in faults:
+        if place is _bytes_in_a_row and world.engine != "sqlite":
+            continue
         for operation in operations:
             tally = Tally(fault, world.engine, operation.name)
             try:
                 tally.add(*_refused(world, operation, place, codes, words))
             except PermissionError as error:
-                tally.add(f"not tried: {error}", [])
+                tally.leave_out(str(error))
             yield tally
 
 
@@ -150,7 +205,7 @@ def _refused(
 ) -> tuple[str, list[str]]:
     world.reset(operation.start)
     with place(world):
-        before = world.state() if place is not _pipe and place is not _changing else None
+        before = None if place in UNREADABLE else world.state()
         ended = world.end(world.start(*operation.arguments(world)), timeout=25)
         violations = [found for package in world.finished() if (found := broken(package))]
         if ended.code not in codes or words not in ended.err or "Traceback" in ended.err:
@@ -159,12 +214,65 @@ def _refused(
             violations.append(f"changed: {changed}")
         if ended.code and (litter := world.litter()):
             violations.append(f"left: {litter}")
-        if ended.code and (packages := world.finished("backup-")):
+        packages = world.finished("backup-")
+        if ended.code and packages:
             violations.append(f"there is a package: {packages}")
+        if place in NAMES and operation is CREATE and before:
+            world.must("reinit_system", "--no-input")
+            world.must("restore_backup", packages[0].name, "--mode", "replace", "--no-input")
+            if before.media != world.state().media:
+                violations.append("the files have not come back as they were")
     again = world.run(*operation.arguments(world))
     if again.code:
         violations.append(f"the next attempt ended with {again.code}: {again.err[-400:]}")
     return "refused" if ended.code else "done", violations
+
+
+def clock(world: World, operations: Sequence[Operation] = OPERATIONS) -> Iterator[Tally]:
+    """Set the clock back between a backup and the operation, and undo what it did by that clock."""
+    for operation in operations:
+        tally = Tally("clock set back", world.engine, operation.name)
+        world.reset(operation.start)
+        world.must("create_backup")
+        before = world.state()
+        violations = []
+        ended = world.run(*operation.arguments(world), clock=-3 * 86400)
+        if ended.code:
+            violations.append(f"it ended with {ended.code}: {ended.err[-400:]}")
+        latest = world.run("inspect_backup", "latest", clock=-3 * 86400)
+        if latest.code != 2 or "is from later than now" not in latest.err:
+            violations.append(f"it is sure which package is the latest: {latest.out[-200:] or latest.err[-200:]}")
+        if operation.report in {"restore", "reinit"}:
+            world.must("restore_backup", "--undo", "--no-input", clock=-3 * 86400)
+        changed = world.without_keys(before).differences(world.without_keys(world.state()))
+        if changed and before.differences(world.state()):
+            violations.append(f"it was not undone: {changed}")
+        world.must("verify_audit_trail")
+        tally.add("done and undone" if operation.report in {"restore", "reinit"} else "done", violations)
+        yield tally
+
+
+def taken(world: World) -> Iterator[Tally]:
+    """Have the name taken that a package is to get."""
+    tally = Tally("package name taken", world.engine, CREATE.name)
+    world.reset(CREATE.start)
+    place = world.packages / "taken.zip"
+    place.write_bytes(b"somebody else's")
+    ended = world.end(world.start("create_backup", "--output", str(place)))
+    violations = []
+    if ended.code != 2 or "exists" not in ended.err or place.read_bytes() != b"somebody else's":
+        violations.append(f"it ended with {ended.code}: {ended.err[-400:]}")
+    place.unlink()
+    if litter := world.litter():
+        violations.append(f"left: {litter}")
+    violations += [] if world.run("create_backup", "--output", str(place)).code == 0 else ["the next attempt failed"]
+    tally.add("refused", violations)
+    yield tally
+
+
+def _directory_of(world: World) -> Path:
+    """Return the directory of the files that rows name, or named once."""
+    return world.media / "documents"
 
 
 def _one(world: World) -> Path:

@@ -20,21 +20,22 @@ OWN = ("backups_", "core_auditevent", "django_session")
 Tables = dict[str, list[tuple[tuple[str, str], ...]]]
 
 
-def server(engine: str, directory: Path) -> Server:
-    """Return the server of an engine. Raises the driver's error where it cannot be reached."""
-    return {"sqlite": SQLite, "postgresql": PostgreSQL, "mariadb": MariaDB}[engine](directory)
+def server(engine: str, directory: Path, url: str = "") -> Server:
+    """Return the server of an engine: that of the tests, or at a URL. Raises the driver's error where none answers."""
+    return {"sqlite": SQLite, "postgresql": PostgreSQL, "mariadb": MariaDB}[engine](directory, url or URLS[engine])
 
 
 class Server:
-    """What the faults need of every engine. ``directory`` is for databases that are files."""
+    """What the faults need of every engine. ``directory`` is for databases that are files, ``root`` for the others."""
 
     rolls_back_counters = True
     """Whether the automatic keys that a transaction took are free again when it is rolled back."""
     can_cut = True
     quote = '"'
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: str) -> None:
         self.directory = directory
+        self.root = root
 
     def url(self, database: str) -> str:
         raise NotImplementedError
@@ -144,13 +145,13 @@ class SQLite(Server):
 
 
 class PostgreSQL(Server):
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._settings: Any = dj_database_url.parse(URLS["postgresql"])
+    def __init__(self, directory: Path, root: str) -> None:
+        super().__init__(directory, root)
+        self._settings: Any = dj_database_url.parse(root)
         self._administer("SELECT 1")
 
     def url(self, database: str) -> str:
-        return f"{URLS['postgresql'].rpartition('/')[0]}/{database}"
+        return f"{self.root.rpartition('/')[0]}/{database}"
 
     def create(self, database: str) -> None:
         self._administer(f'CREATE DATABASE "{database}"')
@@ -227,13 +228,13 @@ class MariaDB(Server):
     rolls_back_counters = False
     quote = "`"
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._settings: Any = dj_database_url.parse(URLS["mariadb"])
+    def __init__(self, directory: Path, root: str) -> None:
+        super().__init__(directory, root)
+        self._settings: Any = dj_database_url.parse(root)
         self.query("", "SELECT 1")
 
     def url(self, database: str) -> str:
-        return f"{URLS['mariadb'].rpartition('/')[0]}/{database}"
+        return f"{self.root.rpartition('/')[0]}/{database}"
 
     def create(self, database: str) -> None:
         self.query("", f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.engines import ENGINES
 from tests.faults import kills, outages, writers
+from tests.faults.own import Own, own_world
 from tests.faults.trials import OPERATIONS, Tally
 from tests.faults.world import World
 
@@ -29,6 +30,17 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     world.close()
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def own(request: pytest.FixtureRequest) -> Iterator[tuple[World, Own]]:
+    try:
+        made = own_world(request.param)
+        world_and_server = made.__enter__()
+    except FileNotFoundError as error:
+        pytest.skip(f"NO SERVER OF ONE'S OWN: {error}")
+    yield world_and_server
+    made.__exit__(None, None, None)
+
+
 def without_violations(tallies: Iterable[Tally]) -> list[Tally]:
     made = list(tallies)
     assert [violation for tally in made for violation in tally.violations] == []
@@ -43,6 +55,11 @@ def test_an_operation_that_loses_its_database_leaves_it_as_before_or_as_after(wo
     without_violations(kills.cut(world, 2, (REPLACE, REINIT)))
 
 
+def test_a_database_that_is_killed_or_full_is_as_before_or_as_after(own: tuple[World, Own]) -> None:
+    without_violations(kills.restart(*own, 1, (REPLACE,)))
+    without_violations(kills.fill(*own, 1, (REPLACE,)))
+
+
 def test_writers_lose_nothing_and_packages_are_one_moment(world: World) -> None:
     without_violations(writers.write(world, each=1, operations=(CREATE, REPLACE)))
 
@@ -51,9 +68,14 @@ def test_of_two_operations_one_runs_and_the_other_says_which(world: World) -> No
     without_violations(writers.crowd(world, (REPLACE, REINIT)))
 
 
-def test_a_pipe_in_a_files_place_is_refused(world: World) -> None:
-    fault, place, _, *expected = next(fault for fault in outages.FAULTS if fault[0] == "pipe for a file")
+@pytest.mark.parametrize("name", ["pipe for a file", "file name that is not UTF-8", "file names that differ by case"])
+def test_files_that_are_none_are_refused_and_odd_names_are_kept(world: World, name: str) -> None:
+    fault, place, _, *expected = next(fault for fault in outages.FAULTS if fault[0] == name)
     without_violations(outages.outages(world, [(fault, place, (CREATE,), *expected)]))
+
+
+def test_an_operation_is_undone_with_the_clock_set_back(world: World) -> None:
+    without_violations(outages.clock(world, (REINIT,)))
 
 
 def test_an_operation_that_meets_a_writer_in_a_deadlock_locks_its_tables_again(world: World) -> None:

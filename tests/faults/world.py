@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.servers import Tables, server
+from tests.faults.servers import Server, Tables
+from tests.faults.servers import server as default_server
 from tests.faults.zygote import Process, Zygote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,8 @@ DAMAGE = (
     "DELETE FROM workflows_workflowtransition WHERE id % 5 = 0",
     "INSERT INTO documents_documenttype (code, name, description, review_months) VALUES ('LATE', 'late', '', 12)",
 )
+REFERENCES_FOLLOWED = 4
+"""How far rows are told apart by what those say that they refer to."""
 NEVER = 124
 """Exit code of a process that did not end, as ``timeout`` has it."""
 PATIENCE = 20
@@ -78,10 +81,10 @@ class Ended:
 class World:
     """A live system, the states that it can be put back to, and a place for everything that it writes."""
 
-    def __init__(self, engine: str, *, scale: int = 0) -> None:
+    def __init__(self, engine: str, *, scale: int = 0, server: Server | None = None) -> None:
         self.engine = engine
         self.directory = Path(tempfile.mkdtemp(prefix=f"faults-{engine}-"))
-        self.server = server(engine, self.directory)
+        self.server = server or default_server(engine, self.directory)
         self.name = f"faults_{uuid.uuid4().hex[:10]}"
         self.live = self.directory / "live"
         self.media, self.packages, self.scratch = (self.live / name for name in ("media", "packages", "tmp"))
@@ -157,32 +160,38 @@ class World:
             "PATH": os.environ.get("PATH", ""),
         }
 
-    def start(self, *command: str) -> Process:
-        return self._zygote.start(command)
+    def start(self, *command: str, host: str = "", clock: float = 0) -> Process:
+        return self._zygote.start(command, host=host, clock=clock)
 
-    def run(self, *command: str) -> Ended:
+    def run(self, *command: str, host: str = "", clock: float = 0) -> Ended:
         """Run a command to its end; a refusal because of one that has just died is tried again for a while."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            ended = self.end(self.start(*command))
+            ended = self.end(self.start(*command, host=host, clock=clock))
             if ended.code != 6 or " is running on database" not in ended.err or time.monotonic() > deadline:
                 return ended
             time.sleep(0.2)
 
-    def must(self, *command: str) -> Ended:
-        ended = self.run(*command)
+    def must(self, *command: str, clock: float = 0) -> Ended:
+        ended = self.run(*command, clock=clock)
         if ended.code:
             raise RuntimeError(f"{' '.join(command)} ended with {ended.code}: {ended.err or ended.out}")
         return ended
 
     @staticmethod
     def end(process: Process, timeout: float = 90) -> Ended:
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        """Wait for the end. A process that somebody else has stopped meanwhile is waited for again, a while."""
+        code = NEVER
+        for _ in range(10):
+            try:
+                code = process.wait(timeout)
+                break
+            except subprocess.TimeoutExpired:
+                if not process.is_stopped():
+                    break
+        if code == NEVER:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            code = NEVER
         return Ended(code, process.out.read_text(), process.err.read_text())
 
     # What is there
@@ -198,26 +207,27 @@ class World:
             media=media(self.media),
         )
 
-    def numbered(self, state: State) -> State:
-        """Return a state with each key as its rank, for what an engine's counters have numbered anew.
-
-        Keys that nothing refers to are left out.
-        """
-        ranks = {
-            table: {key: str(rank) for rank, key in enumerate(sorted((dict(row)["id"] for row in rows), key=int))}
-            for table, rows in state.rows.items()
-            if rows and "id" in dict(rows[0]) and dict(rows[0])["id"].isdigit()
-        }
+    def without_keys(self, state: State) -> State:
+        """Return a state with what a row says in place of each key that refers to it: numbers may be given anew."""
         targets = self.server.references(self.name)
+        said: dict[tuple[str, str], str] = {}
 
-        def renumbered(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        def spelt_out(table: str, row: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
             return tuple(
-                (column, ranks.get(table if column == "id" else targets.get((table, column), ""), {}).get(value, value))
+                (column, said.get((targets[table, column], value), "") if (table, column) in targets else value)
                 for column, value in row
-                if column != "id" or table in targets.values()
+                if column != "id"
             )
 
-        rows = {table: sorted(renumbered(table, row) for row in found) for table, found in state.rows.items()}
+        for _ in range(REFERENCES_FOLLOWED):
+            said = {
+                (table, value): hashlib.sha256(repr(spelt_out(table, row)).encode()).hexdigest()
+                for table, rows in state.rows.items()
+                for row in rows
+                for column, value in row
+                if column == "id"
+            }
+        rows = {table: sorted(spelt_out(table, row) for row in found) for table, found in state.rows.items()}
         return State(rows=rows, sequences={}, schema=state.schema, media=state.media)
 
     def finished(self, kind: str = "") -> list[Path]:
@@ -249,7 +259,7 @@ class World:
         """Put a directory and what it holds on a disk of its own. Raises ``PermissionError`` where nobody may."""
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True)
-            _mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
+            mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
             try:
                 shutil.copytree(kept, directory, dirs_exist_ok=True)
                 yield
@@ -259,9 +269,9 @@ class World:
     @contextmanager
     def read_only(self, directory: Path) -> Iterator[None]:
         """Make a directory one that cannot be written. Raises ``PermissionError`` where nobody may."""
-        _mount("--bind", str(directory), str(directory))
+        mount("--bind", str(directory), str(directory))
         try:
-            _mount("-o", "remount,bind,ro", str(directory))
+            mount("-o", "remount,bind,ro", str(directory))
             yield
         finally:
             subprocess.run(["umount", "--lazy", str(directory)], check=True)
@@ -291,7 +301,8 @@ def broken(package: Path) -> str:
     return f"{package.name}: {wrong} are not what the manifest says" if wrong else ""
 
 
-def _mount(*arguments: str) -> None:
+def mount(*arguments: str) -> None:
+    """Raise ``PermissionError`` where nobody may."""
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PermissionError(done.stderr.strip())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,27 +49,44 @@ def write(world: World, *, each: int, operations: tuple[Operation, ...] = OPERAT
 
 
 def crowd(world: World, operations: tuple[Operation, ...] = OPERATIONS) -> Iterator[Tally]:
-    """Stop one operation while it runs, start each of the others, and let it go on."""
+    """Stop one operation while it runs, start each of the others, and let it go on, or kill it.
+
+    Where it is permitted, the first and the others are on hosts of different names.
+    """
+    hosts = ("edms-a", "edms-b") if _may_name_hosts() else ("", "")
     for first in operations:
-        tally = Tally("two at once", world.engine, first.name)
-        world.reset(first.start)
-        known = len(world.reports())
-        process = world.start(*first.arguments(world))
-        while len(world.reports()) == known and process.returncode is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGSTOP)
-        violations = []
-        for second in operations:
-            if (first.report == "drill") == (second.report == "drill"):
-                refused = world.end(world.start(*second.arguments(world)))
-                if refused.code != 6 or f"{first.report} since 20" not in refused.err:
+        tally = Tally("two at once, on two hosts" if hosts[0] else "two at once", world.engine, first.name)
+        for is_killed in (False, True):
+            world.reset(first.start)
+            known = len(world.reports())
+            process = world.start(*first.arguments(world), host=hosts[0])
+            while len(world.reports()) == known and process.is_running():
+                time.sleep(0.002)
+            process.send_signal(signal.SIGSTOP)
+            violations = []
+            others = [one for one in operations if (first.report == "drill") == (one.report == "drill")]
+            for second in others:
+                refused = world.end(world.start(*second.arguments(world), host=hosts[1]))
+                where = f" on {hosts[0] or socket.gethostname()}"
+                if refused.code != 6 or not re.search(rf"{first.report} since 20.* UTC by .*{where}", refused.err):
                     violations.append(f"{second.name} ended with {refused.code}: {refused.err[-400:]}")
-        process.send_signal(signal.SIGCONT)
-        ended = world.end(process)
-        if ended.code:
-            violations.append(f"the first ended with {ended.code}: {ended.err[-400:]}")
-        tally.add("one runs", violations)
+            if is_killed:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                ended = world.run(*others[0].arguments(world), host=hosts[1])
+            else:
+                process.send_signal(signal.SIGCONT)
+                ended = world.end(process)
+            if ended.code:
+                violations.append(f"the one that may run ended with {ended.code}: {ended.err[-400:]}")
+            tally.add("a dead one stops nobody" if is_killed else "one runs", violations)
         yield tally
+
+
+def _may_name_hosts() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
@@ -75,7 +95,10 @@ def _writer(world: World) -> Iterator[Callable[[], set[str]]]:
     log = world.directory / "written"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.writers", world.engine, str(world.directory), world.name],
+            [
+                *(sys.executable, "-m", "tests.faults.writers"),
+                *(world.engine, str(world.server.directory), world.server.root, world.name),
+            ],
             cwd=ROOT,
             stdin=PIPE,
             stdout=out,
@@ -142,13 +165,13 @@ def _inconsistent(world: World) -> list[str]:
         kept.unlink()
 
 
-def _write(engine: str, directory: str, database: str) -> None:
+def _write(engine: str, directory: str, root: str, database: str) -> None:
     """Commit transactions that keep the sums, and name each after its commit, until nobody writes to stdin."""
     import select
 
     from tests.faults.servers import server
 
-    own = server(engine, Path(directory))
+    own = server(engine, Path(directory), root)
     number = 0
     while not select.select([sys.stdin], [], [], 0)[0]:
         number += 1

@@ -34,6 +34,7 @@ class Command(BaseCommand):
 
 def _row(package: Listed) -> tuple[str, ...]:
     state = "stored" if package.stored and package.catalogued else "lost" if not package.stored else "not catalogued"
+    state += ", pinned" if package.pinned else ""
     counts = ("" if count is None else str(count) for count in (package.rows, package.files))
     created = f"{package.created:%Y-%m-%d %H:%M:%S}"
     return (package.name, package.kind, created, with_unit(package.size), *counts, state, package.note)

@@ -62,6 +62,7 @@ class Command(OperationCommand):
             package=package,
             using=options["database"],
             mode=mode,
+            undo=options["undo"],
             on_missing=OnMissing(options["on_missing"]),
             dry_run=options["dry_run"],
             safety_backup=options["safety_backup"],
