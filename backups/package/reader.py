@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from backups.errors import PackageDamaged
-from backups.package.container import FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
+from backups.package.container import COPY_BYTES, FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
 from backups.package.signature import SIGNATURE_BYTES, Signature
+from backups.package.survey import survey
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -52,6 +53,11 @@ class PackageReader:
             self.signature = self._read_signature(manifest)
             self.manifest = Manifest.from_json(manifest)
             self._require_members()
+        except PackageDamaged as error:
+            error.survey = survey(self._file)
+            error.args = (f"{error}\n  {error.survey}",)
+            self._file.close()
+            raise
         except BaseException:
             self._file.close()
             raise
@@ -93,8 +99,27 @@ class PackageReader:
         progress.advance(chunk.size)
 
     def _check_stored(self) -> None:
-        if {record.sha256 for record in self.files()} - {None} != self._stored:
-            raise PackageDamaged("the stored files are not those that files.jsonl.zst lists")
+        """Check that members, list and manifest agree on the stored files."""
+        left, expected = self._stored, self.manifest.files
+        missing, size, last = 0, 0, ("", "")
+        for record in self.files():
+            if last >= (record.storage, record.name):
+                raise PackageDamaged(f"{FILE_INDEX} lists {record.name!r} twice, or not in its place")
+            last = record.storage, record.name
+            if record.sha256 is None:
+                missing += 1
+                continue
+            member = self._container.members.get(f"files/{record.sha256}")
+            if member is None:
+                raise PackageDamaged(f"files/{record.sha256} is missing")
+            if member.size != record.size:
+                raise PackageDamaged(f"{member.name} has {member.size} bytes, and {FILE_INDEX} says {record.size}")
+            size += member.size
+            left.discard(record.sha256)
+        if left:
+            raise PackageDamaged(f"files/{min(left)} is not in the list of {FILE_INDEX}")
+        if (missing, size) != (expected.missing, expected.bytes):
+            raise PackageDamaged(f"{FILE_INDEX} does not hold the files that the manifest says")
 
     def _check_file(self, sha256: str, progress: Progress) -> None:
         for data in self.iter_file(sha256):
@@ -140,18 +165,29 @@ class PackageReader:
             raise PackageDamaged(f"{name} is not what was written: its hash differs")
 
     def _lines(self, chunk: Chunk) -> Iterator[bytes]:
-        if chunk.bytes > MAX_CHUNK_BYTES:
-            raise PackageDamaged(f"{chunk.member} claims to hold {chunk.bytes} bytes")
+        """Read the lines of a chunk, as they unfold: however many there are, no more than one is in memory."""
+        if max(chunk.bytes, chunk.size) > MAX_CHUNK_BYTES:
+            raise PackageDamaged(f"{chunk.member} claims to hold {max(chunk.bytes, chunk.size)} bytes")
         stored = b"".join(self._verified(chunk.member, chunk.sha256))
-        try:
-            decompressor = zstd.ZstdDecompressor()
-            # One byte more than stated is enough to know that a chunk inflates past it.
-            data = decompressor.decompress(stored, max_length=chunk.bytes + 1)
-        except zstd.ZstdError as error:
-            raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
-        if len(data) != chunk.bytes or not decompressor.eof or decompressor.unused_data or not data.endswith(b"\n"):
+        decompressor = zstd.ZstdDecompressor()
+        left, pieces = chunk.bytes, []
+        while not decompressor.eof:
+            try:
+                # One byte more than stated is enough to know that a chunk inflates past it.
+                data = decompressor.decompress(stored, max_length=min(COPY_BYTES, left + 1))
+            except zstd.ZstdError as error:
+                raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
+            stored, left = b"", left - len(data)
+            if left < 0 or (not data and decompressor.needs_input):
+                break
+            first, *lines = data.split(b"\n")
+            pieces.append(first)
+            if lines:
+                yield b"".join(pieces)
+                pieces = [lines.pop()]
+                yield from lines
+        if left or any(pieces) or not decompressor.eof or decompressor.unused_data or not chunk.bytes:
             raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
-        return iter(data[:-1].split(b"\n"))
 
     def _read_manifest(self) -> bytes:
         if self._container.members[MANIFEST].size > MAX_MANIFEST_BYTES:

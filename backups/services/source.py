@@ -15,7 +15,7 @@ from backups.records.relations import AnyField
 from backups.records.table import Table
 from backups.records.values import encoder
 from backups.reporting import Finding, Severity
-from backups.services.schema import columns, require_same_schema
+from backups.services.schema import columns, homeless, require_same_schema
 
 
 class Source:
@@ -32,7 +32,11 @@ class Source:
         self._added: dict[str, dict[str, Any]] = {}
         if not allow_differences:
             require_same_schema(package.manifest, using)
-        self.entries = [entry for entry in package.manifest.models if self._has_home(entry)]
+        without_home = homeless(package.manifest, using)
+        for entry in package.manifest.models:
+            if entry.label in without_home:
+                self._find(entry, "model_without_home", without_home[entry.label], found=entry.rows)
+        self.entries = [entry for entry in package.manifest.models if entry.label not in without_home]
         if allow_differences:
             for entry in self.entries:
                 self._compare(entry)
@@ -54,14 +58,6 @@ class Source:
     def is_as_written(self, label: str) -> bool:
         """Return whether the model's records need no change."""
         return not self._dropped.get(label) and not self._added.get(label)
-
-    def _has_home(self, entry: ModelEntry) -> bool:
-        try:
-            apps.get_model(entry.label)
-        except LookupError:
-            self._find(entry, "model_without_home", "the code does not have this model", found=entry.rows)
-            return False
-        return True
 
     def _compare(self, entry: ModelEntry) -> None:
         table = Table(apps.get_model(entry.label))
