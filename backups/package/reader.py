@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from backups.errors import PackageDamaged
+from backups.package.bounds import MAX_OBJECT_CHARACTERS, require_few_values
 from backups.package.container import COPY_BYTES, FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
 from backups.package.signature import SIGNATURE_BYTES, Signature
@@ -24,8 +25,8 @@ else:
 
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 """The manifest is the one member read whole; this is room for some hundred thousand chunks."""
-MAX_CHUNK_BYTES = 1024 * 1024 * 1024
-"""A chunk holds whole records, so that one very large value makes a large chunk; no engine's value passes 1 GiB."""
+MAX_CHUNK_BYTES = MAX_OBJECT_CHARACTERS
+"""A chunk holds whole records, so that one very large value makes a large chunk."""
 
 
 class Progress(Protocol):
@@ -55,7 +56,8 @@ class PackageReader:
             self._require_members()
         except PackageDamaged as error:
             error.survey = survey(self._file)
-            error.args = (f"{error}\n  {error.survey}",)
+            if error.survey.damaged or not hasattr(self, "_container"):
+                error.args = (f"{error}\n  {error.survey}",)
             self._file.close()
             raise
         except BaseException:
@@ -93,9 +95,8 @@ class PackageReader:
         progress.finish()
 
     def _check_chunk(self, chunk: Chunk, progress: Progress) -> None:
-        rows = sum(1 for _ in self._lines(chunk))
-        if rows != chunk.rows:
-            raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
+        for _ in self._lines(chunk):
+            pass
         progress.advance(chunk.size)
 
     def _check_stored(self) -> None:
@@ -170,23 +171,25 @@ class PackageReader:
             raise PackageDamaged(f"{chunk.member} claims to hold {max(chunk.bytes, chunk.size)} bytes")
         stored = b"".join(self._verified(chunk.member, chunk.sha256))
         decompressor = zstd.ZstdDecompressor()
-        left, pieces = chunk.bytes, []
+        rows, left, pieces = chunk.rows, chunk.bytes, []
         while not decompressor.eof:
             try:
                 # One byte more than stated is enough to know that a chunk inflates past it.
                 data = decompressor.decompress(stored, max_length=min(COPY_BYTES, left + 1))
             except zstd.ZstdError as error:
                 raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
-            stored, left = b"", left - len(data)
-            if left < 0 or (not data and decompressor.needs_input):
-                break
             first, *lines = data.split(b"\n")
+            stored, left, rows = b"", left - len(data), rows - len(lines)
+            if left < 0 or rows < 0 or (not data and decompressor.needs_input):
+                break
             pieces.append(first)
             if lines:
-                yield b"".join(pieces)
+                line = b"".join(pieces)
+                require_few_values(line, f"a record of {chunk.member}")
+                yield line
                 pieces = [lines.pop()]
                 yield from lines
-        if left or any(pieces) or not decompressor.eof or decompressor.unused_data or not chunk.bytes:
+        if left or rows or any(pieces) or not decompressor.eof or decompressor.unused_data or not chunk.bytes:
             raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
 
     def _read_manifest(self) -> bytes:

@@ -102,7 +102,7 @@ class _Surveyor:
                 return position
             member = parse_local(beginning, position)
             if member is None:
-                self._found.elsewhere = f"what follows {next(reversed(self._found.whole), 'nothing')}"
+                self._found.elsewhere = f"what follows {next(reversed(self._found.whole), 'the beginning')}"
                 position = self._next(position + 1)
             elif self._is_whole(member):
                 self._found.whole[member.name] = member
