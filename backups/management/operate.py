@@ -18,9 +18,10 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
-from backups.reporting import Progress, Report, Verdict
+from backups.reporting import Progress, Report, Verdict, printable
 from backups.services.convert import Conversion, parse_mapping
 from backups.services.keys import PASSPHRASE_VARIABLE, Keys
+from backups.services.redaction import cleanse, message_of
 from backups.terminal import TerminalProgress
 
 EXIT_CODES = {
@@ -57,7 +58,7 @@ def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iter
         cancelled = Cancelled("cancelled; the report says what was done, and what was not")
         raise _failure(cancelled, cancelled.exit_code, "", options, operation) from error
     except DatabaseError as error:
-        message = f"the database failed: {str(error).strip() or type(error).__name__}"
+        message = f"the database failed: {message_of(error)}"
         raise _failure(
             BackupError(message), 1, "see that it can be reached and is sound", options, operation
         ) from error
@@ -70,7 +71,8 @@ def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, A
         report = error.report or Report(operation=operation, database=options["database"], error=str(error))
         report.verdict = Verdict.FAILED
         write(render_json(report), options.get("stdout"))
-    return CommandError(f"{error}\nhint: {hint}" if hint else str(error), returncode=exit_code)
+    cleanse(error)
+    return CommandError(printable(f"{error}\nhint: {hint}" if hint else str(error)), returncode=exit_code)
 
 
 def write(text: str, stream: Any = None) -> None:

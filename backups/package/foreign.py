@@ -127,7 +127,7 @@ def _members(
     has_fixture = False
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as archive:
         while (entry := archive.next()) is not None:
-            archive.members = []  # which it would remember, all of them
+            archive.members = []  # type: ignore[attr-defined]  # which it would remember, all of them
             if entry.isdir():
                 continue
             if not entry.isreg() or entry.issparse():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import orjson
 
@@ -263,7 +263,7 @@ def _require_known_format(raw: Any) -> None:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
@@ -271,7 +271,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     """Turn JSON into ``kind``: a dataclass, tuple, mapping, optional or plain type, and nothing beside it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if is_dataclass(kind):
-        hints = _hints(kind)
+        hints = _hints(cast("type", kind))
         if not isinstance(value, dict) or value.keys() != hints.keys():
             raise PackageDamaged(f"{place} should have the keys {', '.join(sorted(hints))}")
         return kind(**{name: _read(hint, value[name], f"{place}: {name}") for name, hint in hints.items()})  # type: ignore[operator]

@@ -133,7 +133,7 @@ class Loader:
                     field=name,
                     expected=shown(name, [row.record.fields.get(field, row.pk) for field in fields]),
                     found=other,
-                    message=f"{name} must be unique and belongs to {table.label} {other}",
+                    message=f"{name} must be unique and belongs to another row of {table.label}",
                 )
                 return
         self._refuse(

@@ -16,6 +16,7 @@ from backups.errors import BackupError, OperationRunning, TargetNotReady
 from backups.files import FileChanges, storages_of
 from backups.records import coverage
 from backups.reporting import Finding, Report, Severity, Step, Verdict
+from backups.services.redaction import message_of, redact
 
 
 @contextmanager
@@ -38,12 +39,13 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
                 yield
         except BaseException as error:
             report.verdict = Verdict.FAILED
-            report.error = str(error) or type(error).__name__
+            report.error = message_of(error)
             if isinstance(error, BackupError):
                 error.report = report
             raise
         finally:
             report.seconds = time.monotonic() - begun
+            redact(report)
             reports.finish(report, using)
 
 
@@ -93,7 +95,7 @@ def announce(signal: Signal, report: Report) -> None:
                 Finding(
                     severity=Severity.WARNING,
                     code="receiver_failed",
-                    message=f"{name}, which is told when this is done, failed: {type(error).__name__}: {error}",
+                    message=f"{name}, which is told when this is done, failed: {message_of(error)}",
                 )
             )
 
