@@ -53,26 +53,27 @@ def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iter
                 raise UsageError(f"there is no database {alias!r} in DATABASES", hint="name one of its aliases")
             yield
     except BackupError as error:
-        raise _failure(error, error.exit_code, error.hint, options, operation) from error
+        raise _failure(error, error, options, operation) from error
     except KeyboardInterrupt as error:
         cancelled = Cancelled("cancelled; the report says what was done, and what was not")
-        raise _failure(cancelled, cancelled.exit_code, "", options, operation) from error
+        raise _failure(cancelled, error, options, operation) from error
     except DatabaseError as error:
-        message = f"the database failed: {message_of(error)}"
-        raise _failure(
-            BackupError(message), 1, "see that it can be reached and is sound", options, operation
-        ) from error
+        failed = BackupError(
+            f"the database failed: {message_of(error)}", hint="see that it can be reached and is sound"
+        )
+        raise _failure(failed, error, options, operation) from error
     except OSError as error:
-        raise _failure(BackupError(f"the system failed: {error}"), 1, "", options, operation) from error
+        raise _failure(BackupError(f"the system failed: {error}"), error, options, operation) from error
 
 
-def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, Any], operation: str) -> CommandError:
+def _failure(error: BackupError, cause: BaseException, options: dict[str, Any], operation: str) -> CommandError:
     if options.get("json") and operation:
         report = error.report or Report(operation=operation, database=options["database"], error=str(error))
         report.verdict = Verdict.FAILED
         write(render_json(report), options.get("stdout"))
-    cleanse(error)
-    return CommandError(printable(f"{error}\nhint: {hint}" if hint else str(error)), returncode=exit_code)
+    cleanse(cause)
+    text = f"{error}\nhint: {error.hint}" if error.hint else str(error)
+    return CommandError(printable(text), returncode=error.exit_code)
 
 
 def write(text: str, stream: Any = None) -> None:

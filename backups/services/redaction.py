@@ -15,17 +15,18 @@ from backups import conf
 from backups.errors import BackupError
 from backups.records import identity
 from backups.records.selection import primary_key_fields
+from backups.records.table import Table
 from backups.reporting import Finding, Report, printable
 
 REDACTED = "[redacted]"
 
 _QUOTED = re.compile(
-    r"(?P<said>\bentry )'.*'(?= for key)|(?P<also>\bvalue: )'.*'(?= for column)|(?P<last>: )\".*\"$"  # whatever is in it
+    r"(?P<said>\bentry )'.*'(?= for key)|(?P<also>\bvalue: )'.*'(?= for column)|(?P<last>: )\".*\"$"
     r"|(?P<before>\b\w+\s)?(?:(?<!\w)'.*?'(?!\w)|\"[^\"]*\"|\u201c.*?\u201d|\u2018.*?\u2019)"
 )
 _NUMBERED = re.compile(r"""\((\d+), (["'])(.*)\2\)""")  # as MySQL's driver has it
 _NAMED = (
-    *("at", "column", "constraint", "database", "directory", "field", "file", "function", "host", "index", "key"),
+    *("at", "column", "constraint", "database", "directory", "field", "file", "function", "host", "index", "key", "on"),
     *("parameter", "relation", "role", "schema", "sequence", "server", "socket", "table", "tablespace", "user"),
 )
 """Words before what databases and drivers quote where it is a name, of ours or of the system's, and no value."""
@@ -89,8 +90,8 @@ def _redacted(finding: Finding, settings: conf.Configuration) -> Finding:
     if any(settings.hides(finding.model, name) for name in finding.field.split(", ") if name):
         expected, found = (None if value is None else REDACTED for value in (expected, found))
         message = without_values(message)
-    elif finding.code == "unique_taken" and isinstance(found, list | tuple):  # the identity of the row that has it
-        found = _identity(finding.model, found, settings)
+    else:
+        expected, found = (_referred(finding, value, settings) for value in (expected, found))
     return replace(
         finding,
         identity=_identity(finding.model, finding.identity, settings),
@@ -107,6 +108,24 @@ def _without_details(message: str, label: str, settings: conf.Configuration) -> 
     if settings.show_values and not any(settings.hides(label, word) for word in words):
         return message
     return without_values(_DETAIL.sub(rf"\1=({REDACTED})", message))
+
+
+def _referred(finding: Finding, value: Any, settings: conf.Configuration) -> Any:
+    """Hide what is secret in the identity of another row, which is what the value of a reference is."""
+    if isinstance(value, dict) and "key" in value:
+        return value | {"key": _referred(finding, value["key"], settings)}
+    if not isinstance(value, list | tuple) or not value:
+        return value
+    if finding.code == "unique_taken":  # the row that has the value
+        return _identity(finding.model, value, settings)
+    try:
+        table = Table(apps.get_model(finding.model))
+    except (LookupError, ValueError):
+        return value
+    if any(one.object_id == finding.field for one in table.generics):
+        return [value[0], *_identity(str(value[0]), value[1:], settings)]
+    label = next((one.to._meta.label_lower for one in table.references if one.name == finding.field), None)
+    return _identity(label, value, settings) if label else value
 
 
 def _identity(label: str, values: Sequence[Any], settings: conf.Configuration) -> Sequence[Any]:
