@@ -16,12 +16,12 @@ from backups import databases, reports
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services.catalogue import delete_package, package_path
+from backups.services.catalogue import delete_package
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
-from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
+from backups.services.operation import announce, opened, operation, require_migrated, step, warn_of_leftovers
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.source import Source
@@ -34,6 +34,7 @@ from backups.signals import restore_finished
 class RestoreOptions:
     """``package`` is a path, a catalogue name or ``latest``.
 
+    ``undo`` notes that the package is the safety backup of what is to be undone.
     ``config_to`` is a directory to put the package's configuration files in; without it they stay in the package.
     """
 
@@ -42,6 +43,7 @@ class RestoreOptions:
     mode: Mode = Mode.MERGE
     on_missing: OnMissing = OnMissing.FAIL
     dry_run: bool = False
+    undo: bool = False
     safety_backup: bool = True
     config_to: Path | None = None
     allow_schema_differences: bool = False
@@ -62,7 +64,7 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     """
     report = Report(operation="restore", database=options.using, package=options.package, options=_as_data(options))
     progress = progress or NoProgress()
-    with package_path(options.package, options.keys) as (path, name), operation(report):
+    with opened(report, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
         conversion = replace(options.conversion, on_missing=options.on_missing)
@@ -83,6 +85,7 @@ def _as_data(options: RestoreOptions) -> dict[str, object]:
         "mode": str(options.mode),
         "on_missing": str(options.on_missing),
         "dry_run": options.dry_run,
+        "undo": options.undo,
         "safety_backup": options.safety_backup,
         "allow_schema_differences": options.allow_schema_differences,
         "config_to": str(options.config_to) if options.config_to else None,

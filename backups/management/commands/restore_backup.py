@@ -64,6 +64,7 @@ class Command(OperationCommand):
             mode=mode,
             on_missing=OnMissing(options["on_missing"]),
             dry_run=options["dry_run"],
+            undo=options["undo"],
             safety_backup=options["safety_backup"],
             config_to=options["config_to"],
             allow_schema_differences=options["allow_schema_differences"],
