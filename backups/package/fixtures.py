@@ -305,6 +305,8 @@ class _XmlParser:
             self._parser.Parse(data, final)
         except expat.ExpatError as error:
             raise PackageDamaged(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        except (LookupError, ValueError) as error:  # the encoding that the text says it is in
+            raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: {error}") from error
         if self._silent > MAX_TAG_BYTES:
             raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: a tag or comment is too long")
         complete, self.objects = self.objects, []

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from backups.errors import PackageDamaged
-from backups.package.container import is_allowed
+from backups.package.container import LOCAL_BEGINNING, is_allowed
 from backups.package.fixtures import FixtureObject, detect_format, read_objects
 
 FIXTURE, MIGRATION_PACKAGE = "fixture", "migration package"
@@ -50,6 +50,7 @@ _BEGINNING = 4096
 READ_BYTES = 64 * 1024
 _ZIP_NAME = 30
 """Where the first member's name stands in a ZIP archive."""
+_ARMOUR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _HINT = "a package is what create_backup writes, a fixture what dumpdata writes"
 _UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
@@ -94,6 +95,8 @@ def recognise(path: Path) -> ForeignFile | None:
     """
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
+    if beginning.startswith(_ARMOUR):
+        raise PackageDamaged(f"{path.name} is an armoured age file", hint="take the armour off, or decrypt it: age -d")
     compression = _compression(beginning)
     if compression == "zip" and _begins_as_package(beginning):
         return None
@@ -222,6 +225,8 @@ _SIGNATURES = {
 
 
 def _begins_as_package(beginning: bytes) -> bool:
+    if beginning.startswith(LOCAL_BEGINNING):
+        return True  # no other program has such headers; what is wrong with the name, the reader says
     length = int.from_bytes(beginning[26:28], "little")
     return is_allowed(beginning[_ZIP_NAME : _ZIP_NAME + length].decode("utf-8", "replace"))
 

@@ -39,7 +39,7 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
         reports.start(report, using)
         begun = time.monotonic()
         try:
-            with _rarely_collected():
+            with _rarely_collected(), _no_deeper_than_python():
                 yield
         except BaseException as error:
             report.verdict = Verdict.FAILED
@@ -52,6 +52,15 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
             report.seconds = time.monotonic() - begun
             redact(report)
             reports.finish(report, using)
+
+
+@contextmanager
+def _no_deeper_than_python() -> Iterator[None]:
+    """Refuse JSON of hundreds of levels, wherever Python gives up on it."""
+    try:
+        yield
+    except RecursionError:
+        raise PackageDamaged("a value is nested too deep for Python", hint="see the JSON fields") from None
 
 
 @contextmanager

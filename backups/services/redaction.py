@@ -19,6 +19,7 @@ from backups.records.table import Table
 from backups.reporting import Finding, Report, printable
 
 REDACTED = "[redacted]"
+DEPTH_SHOWN = 20
 
 _QUOTED = re.compile(
     r"(?P<said>\bentry )'.*'(?= for key)|(?P<also>\bvalue: )'.*'(?= for column)|(?P<last>: )\".*\"$"
@@ -94,11 +95,22 @@ def _redacted(finding: Finding, settings: conf.Configuration) -> Finding:
         expected, found = (_referred(finding, value, settings) for value in (expected, found))
     return replace(
         finding,
-        identity=_identity(finding.model, finding.identity, settings),
-        expected=expected,
-        found=found,
+        identity=_shallow(_identity(finding.model, finding.identity, settings)),
+        expected=_shallow(expected),
+        found=_shallow(found),
         message=printable(message),
     )
+
+
+def _shallow(value: Any, depth: int = 0) -> Any:
+    """Cut off what is nested deeper than anybody reads, and deeper than Python writes."""
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if depth > DEPTH_SHOWN:
+        return "…"
+    if isinstance(value, dict):
+        return {key: _shallow(item, depth + 1) for key, item in value.items()}
+    return [_shallow(item, depth + 1) for item in value]
 
 
 def _without_details(message: str, label: str, settings: conf.Configuration) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import JSONField
 
+from backups.errors import PackageDamaged
 from backups.package.manifest import ModelEntry
 from backups.package.reader import PackageReader
 from backups.records.record import Record, parse
@@ -48,11 +49,16 @@ class Source:
     def records(self, label: str) -> Iterator[Record]:
         """Read the records of a model with the fields that it has in this code."""
         table = Table(apps.get_model(label))
+        last = None
         for line in self.package.lines(label):
             record = parse(line, label)
             if not self.is_as_written(label):
                 record = self._adapt(label, record)
             table.require_shape(record)
+            if table.has_automatic_key:  # other keys have their database's own order, and are given to one row anyhow
+                if last is not None and record.pk <= last:
+                    raise PackageDamaged(f"{label} has the primary key {record.pk} twice, or not in its place")
+                last = record.pk
             yield record
 
     def is_as_written(self, label: str) -> bool:

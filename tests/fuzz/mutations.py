@@ -49,10 +49,13 @@ def _files(reader: PackageReader, writer: PackageWriter) -> Iterator[FileRecord]
         yield record
 
 
-def random_lines(seed: int) -> Line:
-    """Return a change of some lines: another value somewhere, a part lost or added, a line lost, doubled or strange."""
+def random_lines(seed: int, most: float = 0.1) -> Line:
+    """Return a change of some lines: another value somewhere, a part lost or added, a line lost, doubled or strange.
+
+    ``most`` is the share of the lines that are changed at most: a few get further than many.
+    """
     chance = random.Random(seed)
-    at = chance.random() * 0.1
+    at = chance.random() * most
 
     def line(label: str, original: bytes) -> list[bytes]:
         if chance.random() > at:
