@@ -221,7 +221,7 @@ def _read_yaml(stream: BinaryIO, _: json.JSONDecoder) -> Iterator[FixtureObject]
             mark = error.problem_mark or error.context_mark
             place = f"line {mark.line + 1}" if mark else f"object {number}"
             raise PackageDamaged(f"{place}: {error.problem or error.context}") from error
-        except ValueError as error:
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # whatever PyYAML trips over
             raise PackageDamaged(f"after object {number}: a value does not fit its tag") from error
         except (yaml.YAMLError, RecursionError) as error:
             raise PackageDamaged(f"after object {number}: {error}") from error

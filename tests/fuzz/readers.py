@@ -35,7 +35,7 @@ from tests.package.conftest import write
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 WORDS = "correct horse"
-LABEL = "documents.document"
+LABEL = "core.auditevent"  # has JSON, a foreign key and a generic one
 
 
 @dataclass(frozen=True)
