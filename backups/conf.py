@@ -27,8 +27,12 @@ class Configuration:
     """Configuration files that every package carries, where they exist."""
     demo_command: str = ""
     """Management command that fills a scratch system for ``recovery_drill --demo``."""
-    sensitive: Sequence[str] = ("password", "secret", "token", "api_key", "private_key")
-    """A field whose name contains one of these is shown in findings as ``[redacted]``."""
+    sensitive: Sequence[str] = (
+        *("password", "passphrase", "secret", "token", "api_key", "private_key", "credential", "session_key"),
+    )
+    """A field whose name, or whose model's, contains one of these is shown in findings as ``[redacted]``."""
+    show_values: bool = True
+    """Whether findings show the values of the other fields; False redacts all, and what rows are known by."""
     recipients: Sequence[str] = ()
     """Public keys of age or SSH that every package is encrypted to."""
     signing_key_file: Path | None = None
@@ -39,6 +43,11 @@ class Configuration:
     """``check --deploy`` complains where no drill has succeeded for so many days."""
     compression_level: int = 3
     """zstd's level. Above 3 the time grows faster than the package shrinks."""
+
+    def hides(self, label: str, field: str) -> bool:
+        """Return whether nobody may be told what is in a field of a model."""
+        name = f"{label.rpartition('.')[2]}.{field}".lower()
+        return not self.show_values or any(word.lower() in name for word in self.sensitive)
 
 
 def read() -> Configuration:

@@ -44,6 +44,8 @@ class DifferencesFound(BackupError):
 class PackageDamaged(BackupError):
     exit_code = 4
     hint = "use another package; list_backups shows what there is"
+    survey: Any = None
+    """Which members are whole, where the package could not even be opened."""
 
 
 class PackageLocked(BackupError):

@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backups.reporting import FilesResult, Finding, ModelResult, Report, Severity, Verdict, as_data, most_severe_first
+from backups.reporting import (
+    FilesResult,
+    Finding,
+    ModelResult,
+    Report,
+    Severity,
+    Verdict,
+    as_data,
+    most_severe_first,
+    printable,
+)
 
 FINDINGS_SHOWN = 50
 """A terminal scrolls; the stored report has them all."""
@@ -47,7 +57,7 @@ _STYLES = {
 
 def as_json(data: Any) -> str:
     """Write any data as indented JSON; what JSON does not have becomes text."""
-    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    return printable(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
 def render_json(report: Report) -> str:
@@ -93,20 +103,21 @@ def verdict_line(report: Report) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), color: bool = False) -> str:
     """Write a table; the columns named in ``right`` are aligned there."""
+    shown = [[printable(cell) for cell in row] for row in rows]
     if color:
         drawn = Table(box=None, pad_edge=False, header_style="bold")
         for index, name in enumerate(head):
             drawn.add_column(name, justify="right" if index in right else "left", no_wrap=index == 0)
-        for row in rows:
+        for row in shown:
             drawn.add_row(*(Text(cell, style=_cell_style(cell)) for cell in row))
         return _drawn(drawn)
-    widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
+    widths = [max(len(row[index]) for row in (head, *shown)) for index in range(len(head))]
     lines = [
         "  ".join(
             cell.rjust(width) if index in right else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in (head, *rows)
+        for row in (head, *shown)
     ]
     return "\n".join(lines)
 
@@ -176,8 +187,8 @@ def _finding(finding: Finding, *, color: bool) -> str:
         if value is not None
     ]
     severity = _styled(str(finding.severity), _STYLES[finding.severity], color=color)
-    text = f"{severity} {finding.code} {where}: {finding.message}"
-    return f"{text} ({', '.join(values)})" if values else text
+    text = f" {finding.code} {where}: {finding.message}"
+    return severity + printable(f"{text} ({', '.join(values)})" if values else text)
 
 
 def _value(value: Any) -> str:
@@ -214,7 +225,7 @@ def _cell_style(cell: str) -> str:
 
 
 def _styled(text: str, style: str, *, color: bool) -> str:
-    return _drawn(Text(text, style=style)) if color else text
+    return _drawn(Text(printable(text), style=style)) if color else printable(text)
 
 
 def _drawn(content: Table | Text) -> str:

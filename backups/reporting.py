@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
+
+# Control characters but tabs and line feeds, marks that turn the direction of text, separators, lone surrogates.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Severity(StrEnum):
@@ -144,6 +148,11 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int) or type(value) is str:
         return value
     return value if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def printable(text: str) -> str:
+    """Write out what a terminal would obey, and what nothing can encode: a package must not draw on a screen."""
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def most_severe_first(findings: Iterable[Finding]) -> list[Finding]:

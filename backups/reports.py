@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
-from backups.reporting import Report, Verdict, as_data
+from backups.reporting import Report, Verdict, as_data, printable
 
 BATCH_ROWS = 500
 VALUE_CHARACTERS = 2000
@@ -159,7 +159,7 @@ def _account() -> str:
 
 def _finding(stored: RestoreReport, data: dict[str, Any]) -> ReportFinding:
     values = {
-        name: _cut(json.dumps(data[name], ensure_ascii=False)) if data[name] not in (None, []) else ""
+        name: _cut(printable(json.dumps(data[name], ensure_ascii=False))) if data[name] not in (None, []) else ""
         for name in ("identity", "expected", "found")
     }
     return ReportFinding(report=stored, **{**data, **values})

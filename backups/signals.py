@@ -9,3 +9,5 @@ from django.dispatch import Signal
 backup_created = Signal()
 restore_finished = Signal()
 system_reinitialised = Signal()
+operation_failed = Signal()
+"""An operation ended with an error; nothing that it was to do is there, unless its report says ``committed``."""

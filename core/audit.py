@@ -20,7 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from backups.signals import backup_created, restore_finished, system_reinitialised
+from backups.signals import backup_created, operation_failed, restore_finished, system_reinitialised
 from core.models import AuditEvent, User
 
 PAGE = 500
@@ -134,7 +134,7 @@ def operating_system_account() -> str:
 
 def connect() -> None:
     """Record what the backup engine does."""
-    for signal in (backup_created, restore_finished, system_reinitialised):
+    for signal in (backup_created, restore_finished, system_reinitialised, operation_failed):
         signal.connect(_record_operation, dispatch_uid="core.audit")
     restore_finished.connect(_join_trails, dispatch_uid="core.audit.join")
 

@@ -18,9 +18,10 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
-from backups.reporting import Progress, Report, Verdict
+from backups.reporting import Progress, Report, Verdict, printable
 from backups.services.convert import Conversion, parse_mapping
 from backups.services.keys import PASSPHRASE_VARIABLE, Keys
+from backups.services.redaction import cleanse, message_of
 from backups.terminal import TerminalProgress
 
 EXIT_CODES = {
@@ -52,25 +53,27 @@ def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iter
                 raise UsageError(f"there is no database {alias!r} in DATABASES", hint="name one of its aliases")
             yield
     except BackupError as error:
-        raise _failure(error, error.exit_code, error.hint, options, operation) from error
+        raise _failure(error, error, options, operation) from error
     except KeyboardInterrupt as error:
         cancelled = Cancelled("cancelled; the report says what was done, and what was not")
-        raise _failure(cancelled, cancelled.exit_code, "", options, operation) from error
+        raise _failure(cancelled, error, options, operation) from error
     except DatabaseError as error:
-        message = f"the database failed: {str(error).strip() or type(error).__name__}"
-        raise _failure(
-            BackupError(message), 1, "see that it can be reached and is sound", options, operation
-        ) from error
+        failed = BackupError(
+            f"the database failed: {message_of(error)}", hint="see that it can be reached and is sound"
+        )
+        raise _failure(failed, error, options, operation) from error
     except OSError as error:
-        raise _failure(BackupError(f"the system failed: {error}"), 1, "", options, operation) from error
+        raise _failure(BackupError(f"the system failed: {error}"), error, options, operation) from error
 
 
-def _failure(error: BackupError, exit_code: int, hint: str, options: dict[str, Any], operation: str) -> CommandError:
+def _failure(error: BackupError, cause: BaseException, options: dict[str, Any], operation: str) -> CommandError:
     if options.get("json") and operation:
         report = error.report or Report(operation=operation, database=options["database"], error=str(error))
         report.verdict = Verdict.FAILED
         write(render_json(report), options.get("stdout"))
-    return CommandError(f"{error}\nhint: {hint}" if hint else str(error), returncode=exit_code)
+    cleanse(cause)
+    text = f"{error}\nhint: {error.hint}" if error.hint else str(error)
+    return CommandError(printable(text), returncode=error.exit_code)
 
 
 def write(text: str, stream: Any = None) -> None:

@@ -22,6 +22,10 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 FILE_INDEX = "files.jsonl.zst"
 COPY_BYTES = 1024 * 1024
+MAX_NAME_BYTES = 1024
+"""Longer than any path that a configuration file is kept under."""
+MAX_PART_BYTES = 255
+"""What file systems take between two slashes."""
 
 _VERSION = 45  # what ZIP64 needs
 _UTF8 = 0x800
@@ -39,10 +43,12 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 _END = struct.Struct("<4s4H2LH")
 _COMMENT_PREFIX = b"sha256:"
 _COMMENT_BYTES = len(_COMMENT_PREFIX) + 64
+MAX_HEADER_BYTES = _CENTRAL.size + MAX_NAME_BYTES + _CENTRAL_EXTRA.size
+LOCAL_BEGINNING = _LOCAL.pack(b"PK\3\4", _VERSION, _UTF8, 0, 0, _DATE, *[0] * 5)[:14]
+CENTRAL_BEGINNING = _CENTRAL.pack(b"PK\1\2", _UNIX, _VERSION, _UTF8, 0, 0, _DATE, *[0] * 10)[:16]
+END_BEGINNING = b"PK\6\6"
 _TAIL_BYTES = _END64.size + _LOCATOR64.size + _END.size + _COMMENT_BYTES
 
-MAX_NAME_BYTES = 1024
-"""Longer than any path that a configuration file is kept under."""
 MAX_DIRECTORY_BYTES = 512 * 1024 * 1024
 """Some three million members: the directory is read as a stream, but each member's place is remembered."""
 
@@ -52,6 +58,8 @@ _NAME = re.compile(
     r"|files/[0-9a-f]{64}"
     r"|config(?:/(?!\.{1,2}(?:/|$))[^/\\:\x00-\x1f\x7f]+)+"
 )
+# Windows opens a device for these, whatever their directory and ending.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(?:\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,10 @@ class Member:
 
 def is_allowed(name: str) -> bool:
     """Return whether a member may have this name; none leads out of the directory it is unpacked in."""
-    return _NAME.fullmatch(name) is not None and len(name.encode()) <= MAX_NAME_BYTES
+    if _NAME.fullmatch(name) is None or len(name.encode()) > MAX_NAME_BYTES:
+        return False
+    parts = name.split("/") if name.startswith("config/") else ()
+    return not any(len(part.encode()) > MAX_PART_BYTES or _DEVICE.fullmatch(part) for part in parts)
 
 
 class ContainerWriter:
@@ -93,7 +104,7 @@ class ContainerWriter:
         if not is_allowed(name) or name in self._members:
             raise BackupError(f"a package cannot have a member {name!r}, or not twice")
         member = Member(name, self._offset, size, crc32)
-        self._file.write(_local_header(member))
+        self._file.write(local_header(member))
         written, found = 0, 0
         for chunk in chunks:
             written += len(chunk)
@@ -111,7 +122,7 @@ class ContainerWriter:
         self.add(MANIFEST, len(manifest), zlib.crc32(manifest), [manifest])
         directory_bytes = 0
         for member in self._members.values():
-            entry = _central_header(member)
+            entry = central_header(member)
             directory_bytes += len(entry)
             self._file.write(entry)
         self._file.write(_tail(len(self._members), self._offset, directory_bytes, hashlib.sha256(manifest).hexdigest()))
@@ -146,7 +157,7 @@ class ContainerReader:
     def _read_tail(self) -> tuple[int, int, int, str]:
         size = self._file.seek(0, 2)
         if size < _TAIL_BYTES:
-            raise PackageDamaged("the file is too short to be a package")
+            raise PackageDamaged("the file is cut short, or no package")
         self._file.seek(size - _TAIL_BYTES)
         tail = self._file.read(_TAIL_BYTES)
         fields = _END64.unpack_from(tail)
@@ -163,13 +174,13 @@ class ContainerReader:
         following = 0
         while position < end:
             self._file.seek(position)
-            entry = self._file.read(_CENTRAL.size + MAX_NAME_BYTES + _CENTRAL_EXTRA.size)
-            member = _parse_central(entry, following)
-            header = _central_header(member)
-            if not entry.startswith(header) or position + len(header) > end:
+            entry = self._file.read(MAX_HEADER_BYTES)
+            member = parse_central(entry)
+            header = central_header(member)
+            if not entry.startswith(header) or position + len(header) > end or member.offset != following:
                 raise PackageDamaged(f"the directory entry of {member.name} is damaged")
             self._file.seek(member.offset)
-            if self._file.read(member.start - member.offset) != _local_header(member) or member.end > start:
+            if self._file.read(member.start - member.offset) != local_header(member) or member.end > start:
                 raise PackageDamaged(f"the header of {member.name} is damaged")
             if member.name in self.members:
                 raise PackageDamaged(f"{member.name} is there twice")
@@ -180,7 +191,8 @@ class ContainerReader:
             raise PackageDamaged("the package holds something that its directory does not list")
 
 
-def _parse_central(entry: bytes, offset: int) -> Member:
+def parse_central(entry: bytes) -> Member:
+    """Read what begins as a directory entry. That every byte of it is right, ``central_header`` shows."""
     if len(entry) < _CENTRAL.size:
         raise PackageDamaged("the directory is cut short")
     fields = _CENTRAL.unpack_from(entry)
@@ -193,18 +205,30 @@ def _parse_central(entry: bytes, offset: int) -> Member:
         raise PackageDamaged("a member's name is not UTF-8") from error
     if not is_allowed(name):
         raise PackageDamaged(f"a package has no member {name!r}")
-    size = _CENTRAL_EXTRA.unpack_from(entry, name_end)[2]
+    size, _, offset = _CENTRAL_EXTRA.unpack_from(entry, name_end)[2:]
     return Member(name, offset, size, fields[7])
 
 
-def _local_header(member: Member) -> bytes:
+def parse_local(header: bytes, offset: int) -> Member | None:
+    """Read what begins as a member's own header, ``offset`` bytes into the file; None where it is none."""
+    if len(header) < _LOCAL.size + _LOCAL_EXTRA.size:
+        return None
+    fields = _LOCAL.unpack_from(header)
+    name = header[_LOCAL.size : _LOCAL.size + fields[9]].decode("utf-8", "replace")
+    if not is_allowed(name) or len(header) < _LOCAL.size + fields[9] + _LOCAL_EXTRA.size:
+        return None
+    member = Member(name, offset, _LOCAL_EXTRA.unpack_from(header, _LOCAL.size + fields[9])[2], fields[6])
+    return member if header.startswith(local_header(member)) else None
+
+
+def local_header(member: Member) -> bytes:
     name = member.name.encode()
     extra = _LOCAL_EXTRA.pack(1, 16, member.size, member.size)
     fixed = (b"PK\3\4", _VERSION, _UTF8, 0, 0, _DATE, member.crc32, _FILLED, _FILLED, len(name), len(extra))
     return _LOCAL.pack(*fixed) + name + extra
 
 
-def _central_header(member: Member) -> bytes:
+def central_header(member: Member) -> bytes:
     name = member.name.encode()
     extra = _CENTRAL_EXTRA.pack(1, 24, member.size, member.size, member.offset)
     return (

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, TextIO, cast
 from xml.parsers import expat
 
 from backups.errors import BackupError, PackageDamaged
+from backups.package.bounds import MAX_OBJECT_CHARACTERS, require_few_values
 
 READ_CHARACTERS = 64 * 1024
-MAX_OBJECT_CHARACTERS = 1024 * 1024 * 1024
-"""An object is held whole; no engine's value passes 1 GiB."""
 MAX_DEPTH = 64
-"""Of nested collections in YAML. Fixtures of deeper JSON columns exist in JSON alone."""
+"""Of nested collections in YAML, and of elements in XML. Fixtures of deeper JSON columns exist in JSON alone."""
+MAX_NODES = 1_000_000
+"""In one object of YAML or XML, which has as many as its fields, and its JSON."""
+MAX_TAG_BYTES = 1024 * 1024
+"""Of XML without an end in sight, which its parser reads again and again."""
 XML_VERSION = "1.0"
 
 _BLANK = " \t\r\n"
+_BLANKS = re.compile(f"[{_BLANK}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ class _Text:
             data = self._stream.read(max(READ_CHARACTERS, pending))
         except UnicodeDecodeError as error:
             raise PackageDamaged(f"after line {self.line}: the text is not UTF-8") from error
+        require_few_values(self.buffer, f"line {self.line}: an object")
         self.line += self.buffer.count("\n", 0, self.position)
         self.buffer, self.position = self.buffer[self.position :] + data, 0
         self.ended = not data
@@ -93,10 +99,9 @@ class _Text:
     def next_character(self) -> str:
         """Skip blanks and return the next character without taking it; empty at the end."""
         while True:
-            while self.position < len(self.buffer):
-                if (character := self.buffer[self.position]) not in _BLANK:
-                    return character
-                self.position += 1
+            self.position = cast("re.Match[str]", _BLANKS.match(self.buffer, self.position)).end()
+            if self.position < len(self.buffer):
+                return self.buffer[self.position]
             if not self.more():
                 return ""
 
@@ -160,6 +165,7 @@ def _read_jsonl(stream: BinaryIO, decoder: json.JSONDecoder) -> Iterator[Fixture
         with _as_text(stream) as text:
             while line := text.readline(MAX_OBJECT_CHARACTERS):
                 number += 1
+                require_few_values(line, f"line {number}")
                 if line.strip():
                     yield _object(decoder.decode(line), f"line {number}")
     except UnicodeDecodeError as error:
@@ -215,7 +221,9 @@ def _read_yaml(stream: BinaryIO, _: json.JSONDecoder) -> Iterator[FixtureObject]
             mark = error.problem_mark or error.context_mark
             place = f"line {mark.line + 1}" if mark else f"object {number}"
             raise PackageDamaged(f"{place}: {error.problem or error.context}") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # whatever PyYAML trips over
+            raise PackageDamaged(f"after object {number}: a value does not fit its tag") from error
+        except (yaml.YAMLError, RecursionError) as error:
             raise PackageDamaged(f"after object {number}: {error}") from error
         finally:
             if loader is not None:
@@ -242,7 +250,7 @@ def _require_event(loader: Any, kind: type, complaint: str) -> None:
 
 def _require_shallow(node: Any, place: str) -> None:
     """Refuse an object whose aliases multiply, or that nests too deep."""
-    budget = 1_000_000  # nodes; an object of a fixture has as many as its fields, and its JSON
+    budget = MAX_NODES
 
     def count(one: Any, depth: int) -> None:
         nonlocal budget
@@ -279,42 +287,59 @@ class _XmlParser:
         self._open: list[_Element] = []
         self._number = 0
         self._size = 0
+        self._nodes = 0
+        self._silent = 0
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
+        self._parser.CommentHandler = self._parser.ProcessingInstructionHandler = self._skip
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.EntityDeclHandler = self._refuse
         self._parser.ExternalEntityRefHandler = self._refuse
 
     def feed(self, data: bytes, *, final: bool) -> list[_Element]:
+        self._silent += len(data)
         try:
             self._parser.Parse(data, final)
         except expat.ExpatError as error:
             raise PackageDamaged(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        except (LookupError, ValueError) as error:  # the encoding that the text says it is in
+            raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: {error}") from error
+        if self._silent > MAX_TAG_BYTES:
+            raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: a tag or comment is too long")
         complete, self.objects = self.objects, []
         return complete
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         line = self._parser.CurrentLineNumber
+        self._silent = 0
+        self._nodes += 1
+        if len(self._open) > MAX_DEPTH or self._nodes > MAX_NODES:
+            raise PackageDamaged(f"line {line}: an object is nested too deep, or too large")
         if not self._open:
             if name != "django-objects" or attributes.get("version") != XML_VERSION:
                 raise PackageDamaged(f'line {line}: not a package or fixture: not <django-objects version="1.0">')
         elif len(self._open) == 1:
             self._number += 1
-            self._size = 0
+            self._size = self._nodes = 0
         element = _Element(name, attributes, f"object {self._number}, line {line}")
         if len(self._open) > 1:
             self._open[-1].children.append(element)
         self._open.append(element)
 
     def _end(self, _: str) -> None:
+        self._silent = 0
         element = self._open.pop()
         if len(self._open) == 1:
             self.objects.append(element)
 
+    def _skip(self, *_: Any) -> None:
+        self._silent = 0
+
     def _characters(self, data: str) -> None:
+        self._silent = 0
         self._size += len(data)
         if self._size > MAX_OBJECT_CHARACTERS:
             raise PackageDamaged(f"line {self._parser.CurrentLineNumber}: an object is too large")

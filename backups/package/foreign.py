@@ -25,19 +25,32 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from backups.errors import PackageDamaged
-from backups.package.container import is_allowed
+from backups.package.container import LOCAL_BEGINNING, is_allowed
 from backups.package.fixtures import FixtureObject, detect_format, read_objects
 
 FIXTURE, MIGRATION_PACKAGE = "fixture", "migration package"
 DATABASE_MEMBER = "database/database_backup.json"
 METADATA_MEMBER = "metadata.json"
 MAX_METADATA_BYTES = 16 * 1024 * 1024
+MAX_TAR_HEADER_BYTES = 1024 * 1024
 MAX_CONFIG_BYTES = 64 * 1024 * 1024
 """A configuration file is held in memory."""
 
+MAX_UNFOLDING = 250
+"""How many times its size a compressed file may become, beyond ``FREE_BYTES``: fixtures become some thirty times."""
+FREE_BYTES = 64 * 1024 * 1024
+MAX_MODELS = 10_000
+"""Names of models in one file; each is remembered."""
+
+_EXTENSIONS = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.GNUTYPE_SPARSE),
+}
 _BEGINNING = 4096
+READ_BYTES = 64 * 1024
 _ZIP_NAME = 30
 """Where the first member's name stands in a ZIP archive."""
+_ARMOUR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _HINT = "a package is what create_backup writes, a fixture what dumpdata writes"
 _UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
@@ -82,6 +95,8 @@ def recognise(path: Path) -> ForeignFile | None:
     """
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING)
+    if beginning.startswith(_ARMOUR):
+        raise PackageDamaged(f"{path.name} is an armoured age file", hint="take the armour off, or decrypt it: age -d")
     compression = _compression(beginning)
     if compression == "zip" and _begins_as_package(beginning):
         return None
@@ -98,22 +113,27 @@ def recognise(path: Path) -> ForeignFile | None:
 
 def contents(foreign: ForeignFile, decoder: json.JSONDecoder) -> Iterator[FixtureObject | ForeignMember]:
     """Read everything in a foreign file once, from its beginning to its end."""
+    models: set[str] = set()
     with _open(foreign) as stream:
-        if foreign.kind == FIXTURE:
-            yield from read_objects(stream, foreign.format, decoder)
-        else:
-            yield from _members(foreign, stream, decoder)
+        fixture = foreign.kind == FIXTURE
+        for item in read_objects(stream, foreign.format, decoder) if fixture else _members(foreign, stream, decoder):
+            if isinstance(item, FixtureObject):
+                models.add(item.model)
+                if len(models) > MAX_MODELS:
+                    raise PackageDamaged(f"{item.place}: the file names more than {MAX_MODELS} models")
+            yield item
 
 
 def _members(
     foreign: ForeignFile, stream: BinaryIO, decoder: json.JSONDecoder
 ) -> Iterator[FixtureObject | ForeignMember]:
     has_fixture = False
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for entry in archive:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as archive:
+        while (entry := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # which it would remember, all of them
             if entry.isdir():
                 continue
-            if not entry.isreg():
+            if not entry.isreg() or entry.issparse():
                 raise PackageDamaged(f"{entry.name!r} is neither a file nor a directory")
             kind, name = _place(entry.name)
             content = cast("IO[bytes]", archive.extractfile(entry))
@@ -130,6 +150,20 @@ def _members(
         raise PackageDamaged(
             f"{foreign.path.name} is not a package or fixture: it is an archive without {DATABASE_MEMBER}", hint=_HINT
         )
+
+
+class _Entry(tarfile.TarInfo):
+    """A header of a tar archive that neither goes backwards nor has a name without end."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # What is no member with content of its own says more of the next one, and is read whole.
+        is_long = self.type not in tarfile.SUPPORTED_TYPES or self.type in _EXTENSIONS
+        if self.size < 0 or (is_long and self.size > MAX_TAR_HEADER_BYTES):
+            raise PackageDamaged(f"the archive has a header of {self.size} bytes")
+        entry: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        if entry.size < 0:  # by an extended header
+            raise PackageDamaged(f"{entry.name!r} has {entry.size} bytes")
+        return entry
 
 
 class _Forward(io.RawIOBase):
@@ -191,6 +225,8 @@ _SIGNATURES = {
 
 
 def _begins_as_package(beginning: bytes) -> bool:
+    if beginning.startswith(LOCAL_BEGINNING):
+        return True  # no other program has such headers; what is wrong with the name, the reader says
     length = int.from_bytes(beginning[26:28], "little")
     return is_allowed(beginning[_ZIP_NAME : _ZIP_NAME + length].decode("utf-8", "replace"))
 
@@ -202,12 +238,40 @@ def _open(foreign: ForeignFile) -> Iterator[BinaryIO]:
     try:
         if foreign.compression == "zip":
             with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as stream:
-                yield cast("BinaryIO", stream)
+                yield _bounded(stream, path)
         else:
             with _OPENERS[foreign.compression](path) as stream:
-                yield stream
+                yield _bounded(stream, path) if foreign.compression else stream
     except (*_UNREADABLE, NotImplementedError, RuntimeError) as error:  # the last two are zipfile's, for encryption
         raise PackageDamaged(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed content that stops where no content of that compressed size would go."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        super().__init__()
+        self._stream = stream
+        self._path = path
+        self._left = max(FREE_BYTES, MAX_UNFOLDING * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise PackageDamaged(
+                f"{self._path.name} unfolds to more than {MAX_UNFOLDING} times its size",
+                hint="if you know what it is, decompress it yourself",
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _bounded(stream: Any, path: Path) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(_Bounded(stream, path), READ_BYTES))
 
 
 def _plain(path: Path) -> BinaryIO:

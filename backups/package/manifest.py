@@ -6,10 +6,12 @@ import hashlib
 import re
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import datetime
-from typing import Any, Self
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, Self, cast
 
 import orjson
 
@@ -19,6 +21,8 @@ from backups.package.container import FILE_INDEX, MANIFEST, is_allowed
 FORMAT_NAME = "edms-package"
 FORMAT_VERSION = 1
 KINDS = ("backup", "safety")
+MIN_LINE_BYTES = 20
+"""The shortest record has some more."""
 RULES = ("natural", "unique", "primary_key")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -196,6 +200,16 @@ class Manifest:
         index = self.files.index
         _require(index is None or index.member == FILE_INDEX, "the list of files has another name")
         _require((index.rows if index else 0) == self.files.count, "the files do not add up")
+        for chunk in self.chunks:
+            # What has many more lines than could say anything is made to keep its reader busy.
+            _require(chunk.rows * MIN_LINE_BYTES <= chunk.bytes, f"{chunk.member} cannot have {chunk.rows} lines")
+        names = [entry.member for entry in self.config]
+        held = {f"{name}/" for name in names}
+        _require(len(names) == len(set(names)), "a configuration file is listed twice")
+        _require(
+            not any(f"{parent}/" in held for name in names for parent in _above(name)),
+            "a configuration file is a directory as well",
+        )
         stored: list[Chunk | ConfigEntry] = [*self.chunks, *self.config]
         for entry in stored:
             _require(_SHA256.fullmatch(entry.sha256) is not None, f"{entry.member} has no hash")
@@ -220,6 +234,10 @@ class FileRecord:
     def is_absent(self) -> bool:
         """Whether there was no file and no row named one; the operation of a safety backup was about to make it."""
         return self.size == 0 and self.sha256 is None
+
+
+def _above(name: str) -> Iterator[str]:
+    return (str(parent) for parent in PurePosixPath(name).parents)
 
 
 def chunk_name(label: str, number: int) -> str:
@@ -255,15 +273,19 @@ def _require_known_format(raw: Any) -> None:
         )
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _read(kind: Any, value: Any, place: str) -> Any:
     """Turn JSON into ``kind``: a dataclass, tuple, mapping, optional or plain type, and nothing beside it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        names = {field.name for field in fields(kind)}
-        if not isinstance(value, dict) or value.keys() != names:
-            raise PackageDamaged(f"{place} should have the keys {', '.join(sorted(names))}")
-        return kind(**{name: _read(hints[name], value[name], f"{place}: {name}") for name in names})  # type: ignore[operator]
+        hints = _hints(cast("type", kind))
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            raise PackageDamaged(f"{place} should have the keys {', '.join(sorted(hints))}")
+        return kind(**{name: _read(hint, value[name], f"{place}: {name}") for name, hint in hints.items()})  # type: ignore[operator]
     if origin is tuple and isinstance(value, list):
         return tuple(_read(arguments[0], item, place) for item in value)
     if origin is Mapping and isinstance(value, dict):

@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from backups.errors import PackageDamaged
-from backups.package.container import FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
+from backups.package.bounds import MAX_OBJECT_CHARACTERS, require_few_values
+from backups.package.container import COPY_BYTES, FILE_INDEX, MANIFEST, SIGNATURE, ContainerReader
 from backups.package.manifest import Chunk, ConfigEntry, FileRecord, Manifest, parse_file_record
 from backups.package.signature import SIGNATURE_BYTES, Signature
-from backups.pipeline import beside
+from backups.package.survey import survey
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -24,8 +25,8 @@ else:
 
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 """The manifest is the one member read whole; this is room for some hundred thousand chunks."""
-MAX_CHUNK_BYTES = 1024 * 1024 * 1024
-"""A chunk holds whole records, so that one very large value makes a large chunk; no engine's value passes 1 GiB."""
+MAX_CHUNK_BYTES = MAX_OBJECT_CHARACTERS
+"""A chunk holds whole records, so that one very large value makes a large chunk."""
 
 
 class Progress(Protocol):
@@ -53,6 +54,12 @@ class PackageReader:
             self.signature = self._read_signature(manifest)
             self.manifest = Manifest.from_json(manifest)
             self._require_members()
+        except PackageDamaged as error:
+            error.survey = survey(self._file)
+            if error.survey.damaged or not hasattr(self, "_container"):
+                error.args = (f"{error}\n  {error.survey}",)
+            self._file.close()
+            raise
         except BaseException:
             self._file.close()
             raise
@@ -88,14 +95,32 @@ class PackageReader:
         progress.finish()
 
     def _check_chunk(self, chunk: Chunk, progress: Progress) -> None:
-        rows = _decompressed(self._stored_chunk(chunk)).count(b"\n")
-        if rows != chunk.rows:
-            raise PackageDamaged(f"{chunk.member} has {rows} lines, and the manifest says {chunk.rows}")
+        for _ in self._blocks(chunk):
+            pass
         progress.advance(chunk.size)
 
     def _check_stored(self) -> None:
-        if {record.sha256 for record in self.files()} - {None} != self._stored:
-            raise PackageDamaged("the stored files are not those that files.jsonl.zst lists")
+        """Check that members, list and manifest agree on the stored files."""
+        left, expected = self._stored, self.manifest.files
+        missing, size, last = 0, 0, ("", "")
+        for record in self.files():
+            if last >= (record.storage, record.name):
+                raise PackageDamaged(f"{FILE_INDEX} lists {record.name!r} twice, or not in its place")
+            last = record.storage, record.name
+            if record.sha256 is None:
+                missing += 1
+                continue
+            member = self._container.members.get(f"files/{record.sha256}")
+            if member is None:
+                raise PackageDamaged(f"files/{record.sha256} is missing")
+            if member.size != record.size:
+                raise PackageDamaged(f"{member.name} has {member.size} bytes, and {FILE_INDEX} says {record.size}")
+            size += member.size
+            left.discard(record.sha256)
+        if left:
+            raise PackageDamaged(f"files/{min(left)} is not in the list of {FILE_INDEX}")
+        if (missing, size) != (expected.missing, expected.bytes):
+            raise PackageDamaged(f"{FILE_INDEX} does not hold the files that the manifest says")
 
     def _check_file(self, sha256: str, progress: Progress) -> None:
         for data in self.iter_file(sha256):
@@ -117,13 +142,14 @@ class PackageReader:
         """Read the records of a model, many lines at a time, each with its line feed."""
         for model in self.manifest.models:
             if model.label == label:
-                yield from beside(_decompressed, map(self._stored_chunk, model.chunks))
+                for chunk in model.chunks:
+                    yield from self._blocks(chunk)
 
     def files(self) -> Iterator[FileRecord]:
         """Read the list of stored files."""
         if self.manifest.files.index is not None:
-            for line in _lines(_decompressed(self._stored_chunk(self.manifest.files.index))):
-                yield parse_file_record(line)
+            for block in self._blocks(self.manifest.files.index):
+                yield from map(parse_file_record, _lines(block))
 
     def iter_file(self, sha256: str) -> Iterator[bytes]:
         """Read a stored file in pieces. Raises ``PackageDamaged`` at the end if they were not what was written."""
@@ -144,10 +170,32 @@ class PackageReader:
         if found.hexdigest() != sha256:
             raise PackageDamaged(f"{name} is not what was written: its hash differs")
 
-    def _stored_chunk(self, chunk: Chunk) -> tuple[Chunk, bytes]:
-        if chunk.bytes > MAX_CHUNK_BYTES:
-            raise PackageDamaged(f"{chunk.member} claims to hold {chunk.bytes} bytes")
-        return chunk, b"".join(self._verified(chunk.member, chunk.sha256))
+    def _blocks(self, chunk: Chunk) -> Iterator[bytes]:
+        """Read whole lines of a chunk, as they unfold: no more than a piece or one line is in memory."""
+        if max(chunk.bytes, chunk.size) > MAX_CHUNK_BYTES:
+            raise PackageDamaged(f"{chunk.member} claims to hold {max(chunk.bytes, chunk.size)} bytes")
+        stored = b"".join(self._verified(chunk.member, chunk.sha256))
+        decompressor = zstd.ZstdDecompressor()
+        rows, left = chunk.rows, chunk.bytes
+        pieces: list[bytes] = []
+        while not decompressor.eof:
+            try:
+                # One byte more than stated is enough to know that a chunk inflates past it.
+                data = decompressor.decompress(stored, max_length=min(COPY_BYTES, left + 1))
+            except zstd.ZstdError as error:
+                raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
+            end = data.rfind(b"\n") + 1
+            stored, left, rows = b"", left - len(data), rows - data.count(b"\n")
+            if left < 0 or rows < 0 or (not data and decompressor.needs_input):
+                break
+            if end:
+                block = b"".join([*pieces, data[:end]])
+                require_few_values(block[: block.index(b"\n")], f"a record of {chunk.member}")
+                yield block
+                pieces = []
+            pieces.append(data[end:])
+        if left or rows or any(pieces) or not decompressor.eof or decompressor.unused_data or not chunk.bytes:
+            raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
 
     def _read_manifest(self) -> bytes:
         if self._container.members[MANIFEST].size > MAX_MANIFEST_BYTES:
@@ -178,19 +226,6 @@ class PackageReader:
                 raise PackageDamaged(f"{name} is not the member that the manifest describes")
         if sizes:
             raise PackageDamaged(f"{min(sizes)} is missing")
-
-
-def _decompressed(stored: tuple[Chunk, bytes]) -> bytes:
-    chunk, content = stored
-    try:
-        decompressor = zstd.ZstdDecompressor()
-        # One byte more than stated is enough to know that a chunk inflates past it.
-        data = decompressor.decompress(content, max_length=chunk.bytes + 1)
-    except zstd.ZstdError as error:
-        raise PackageDamaged(f"{chunk.member} cannot be decompressed: {error}") from error
-    if len(data) != chunk.bytes or not decompressor.eof or decompressor.unused_data or not data.endswith(b"\n"):
-        raise PackageDamaged(f"{chunk.member} does not hold the lines that the manifest says")
-    return data
 
 
 def _lines(block: bytes) -> list[bytes]:

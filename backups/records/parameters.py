@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from operator import lt
 from typing import Any
 
 import orjson
@@ -41,8 +42,11 @@ class LineParser:
         is_possible = known and not (table.generics or table.stores_key or len(table.key_fields) > 1)
         self._rows = self._compile() if is_possible else None
 
-    def rows(self, lines: Sequence[bytes]) -> list[Row] | None:
-        """Return the parameters of each line, or None where one of them wants a closer look."""
+    def rows(self, lines: Sequence[bytes], after: Any = None) -> list[Row] | None:
+        """Return the parameters of each line, or None where one of them wants a closer look.
+
+        Primary keys that the database makes up have to ascend from ``after`` on.
+        """
         # A blank after the colon says that a line has numbers which orjson would round: see parse().
         if self._rows is None or not all(line.startswith(b'{"model":"') for line in lines):
             return None
@@ -50,6 +54,10 @@ class LineParser:
             rows: list[Row] = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))
         except REFUSALS:
             return None
+        if self.table.has_automatic_key:
+            keys = [row[0] for row in rows]
+            if (after is not None and keys[0] <= after) or not all(map(lt, keys, keys[1:])):
+                return None
         return rows
 
     def _compile(self) -> Callable[..., list[Row]]:

@@ -12,6 +12,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import FileField, IntegerField, JSONField, Model
 
+from backups import conf
 from backups.errors import PackageDamaged
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
@@ -134,9 +135,8 @@ class Table:
                 and all(re.fullmatch("-?[0-9]+", str(record.fields[name])) for name in generic & record.keys.keys())
             )
         if not is_sound or (record.json_null and not names.issuperset(record.json_null)):
-            raise PackageDamaged(
-                f"a record of {self.label} with the primary key {record.pk!r} cannot be one of its rows"
-            )
+            pk = "hidden" if conf.read().hides(self.label, self.key_name) else repr(record.pk)
+            raise PackageDamaged(f"a record of {self.label} with the primary key {pk} cannot be one of its rows")
 
     def _is_key(self, pk: Any) -> bool:
         if len(self.key_fields) > 1:

@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -28,6 +28,9 @@ from backups.records.relations import AnyField, final_field
 
 JSON_NULL = object()
 """JSON null in a JSON column, apart from None, which is SQL NULL."""
+
+MAX_DIGITS = 4000
+"""Of integers that Python converts to text; 1e999999999 is JSON, and would fill the memory as an integer."""
 
 Encoder = Callable[[Any], Any]
 """From what the database converters return, None excepted, to what JSON holds."""
@@ -197,8 +200,10 @@ def canonical(value: Any) -> Any:
         return {key: canonical(item) for key, item in value.items()}
     if isinstance(value, list):
         return [canonical(item) for item in value]
-    if isinstance(value, Number) and (exact := Decimal(value.text)) == exact.to_integral_value():
-        return int(exact)
+    if isinstance(value, Number):
+        exact = _exactly(value.text)
+        is_integer = exact.is_finite() and exact.adjusted() < MAX_DIGITS and exact == exact.to_integral_value()
+        return int(exact) if is_integer else value
     if type(value) is float and abs(value) >= 1e16:
         return int(Decimal(repr(value)))
     return value + 0.0 if type(value) is float else value  # -0.0 + 0.0 is 0.0
@@ -219,9 +224,17 @@ def _mark(value: Any) -> str:
 
 def _parse_float(text: str) -> float | Number:
     value = float(text)
-    if math.isfinite(value) and Decimal(text) == Decimal(repr(value)):
+    if math.isfinite(value) and _exactly(text) == Decimal(repr(value)):
         return value
     return Number(text)
+
+
+def _exactly(text: str) -> Decimal:
+    """Return what a number means; NaN where its exponent is beyond what can be told."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
 
 
 def _encode_json(text: str) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from backups.services.keys import Keys
 from backups.services.trust import Signer, signer
 
 PROBLEMS_SHOWN = 20
+RESCUE = "use another package; unzip (or zip -FF) and zstd read what is whole of this one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def inspect(
     A package that nobody trusted has signed can be looked into. Raises ``PackageDamaged`` for what is not whole and for
     what is neither, ``PackageLocked`` for what no key opens, ``PackageUnsupported`` for a package of another format.
     """
-    with package_path(package, keys) as (path, name):
+    with _saying_what_is_readable(), package_path(package, keys) as (path, name):
         foreign = recognise(path)
         if foreign is not None:
             return _inspect_foreign(foreign, path, name, progress or NoProgress(), mapping or {})
@@ -109,6 +111,18 @@ def inspect(
             _require_sound(opened, progress or NoProgress())
             signed_by = signer(opened.signature)
             return Inspection(name=name, size=path.stat().st_size, signer=signed_by, manifest=opened.manifest)
+
+
+@contextmanager
+def _saying_what_is_readable() -> Iterator[None]:
+    """Add to the refusal of a package that could not be opened what could be read of it."""
+    try:
+        yield
+    except PackageDamaged as error:
+        if error.survey is not None:
+            error.args = (f"{error}\nreadable are {error.survey.readable()}",)
+            error.hint = RESCUE
+        raise
 
 
 def _require_sound(package: PackageReader, progress: Progress) -> None:
@@ -123,7 +137,7 @@ def _require_sound(package: PackageReader, progress: Progress) -> None:
         "\n  ".join([f"{len(problems)} members are damaged:", *map(str, list(problems.values())[:PROBLEMS_SHOWN])])
         + f"\nwhole are {files} of {package.manifest.files.count} files, and {len(whole)} of {len(models)} models: "
         + (", ".join(whole) or "none"),
-        hint="use another package; unzip and zstd read what is whole of this one",
+        hint=RESCUE,
     )
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backups import conf
-from backups.errors import PackageLocked, UsageError
+from backups.errors import PackageDamaged, PackageLocked, UsageError
 from backups.package import age, passphrase
+from backups.package.survey import survey
 
 IDENTITY_VARIABLE = "BACKUPS_IDENTITY"
 """Environment variable that may hold private keys: the content of an identity file, not its path."""
@@ -101,16 +102,26 @@ def unlocked(path: Path, name: str, keys: Keys) -> Iterator[Path]:
         yield path
         return
     with path.open("rb") as sealed, tempfile.TemporaryFile() as plain:
-        if passphrase.is_locked_with_passphrase(sealed.read(passphrase.HEADER_BYTES)):
-            secret = keys.passphrase(name)
-            sealed.seek(0)
-            passphrase.decrypt(sealed, plain, secret)
-        else:
-            identities = keys.identities(name)
-            sealed.seek(0)
-            age.decrypt(sealed, plain, identities)
+        try:
+            _decrypt(sealed, plain, name, keys)
+        except PackageDamaged as error:
+            if plain.seek(0, 2):  # age shows nothing that it has not authenticated: what came before is as it was
+                error.survey = survey(plain)
+                error.args = (f"{error} after {plain.seek(0, 2)} bytes of the package\n  {error.survey}",)
+            raise
         plain.flush()
         yield open_file_path(plain)
+
+
+def _decrypt(sealed: BinaryIO, plain: BinaryIO, name: str, keys: Keys) -> None:
+    if passphrase.is_locked_with_passphrase(sealed.read(passphrase.HEADER_BYTES)):
+        secret = keys.passphrase(name)
+        sealed.seek(0)
+        passphrase.decrypt(sealed, plain, secret)
+    else:
+        identities = keys.identities(name)
+        sealed.seek(0)
+        age.decrypt(sealed, plain, identities)
 
 
 def open_file_path(file: BinaryIO) -> Path:

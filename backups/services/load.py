@@ -11,7 +11,7 @@ from backups import databases
 from backups.databases.base import Row, batched
 from backups.records.identity import unique_sets
 from backups.records.parameters import LineParser
-from backups.records.record import Key
+from backups.records.record import Key, parse
 from backups.records.relations import column_of, get_field, has_constraint, is_emptied, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
 from backups.records.table import Table
@@ -122,12 +122,14 @@ class Loader:
     def _insert_lines(self, table: Table, writer: RowWriter) -> None:
         """Insert all rows of a table as they are in the package, but for the keys in their references."""
         parser = LineParser(table, writer, self.plan.keys_held(table))
+        after = None
         for lines in batched(self.plan.source.package.lines(table.label), BATCH_ROWS):
-            parameters = parser.rows(lines)
+            parameters = parser.rows(lines, after)
             if parameters is not None and self._is_inserted(table, writer, parameters):
                 self._progress.advance(len(lines))
             else:
-                self._insert_rows(table, writer, self.plan.rows_of(table.label, lines))
+                self._insert_rows(table, writer, self.plan.rows_of(table.label, lines, after))
+            after = parse(lines[-1], table.label).pk
 
     def _insert_rows(self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]) -> None:
         batch = list(self._parameters(table, writer, rows))
@@ -184,7 +186,7 @@ class Loader:
                     field=name,
                     expected=shown(name, [row.record.fields.get(field, row.pk) for field in fields]),
                     found=other,
-                    message=f"{name} must be unique and belongs to {table.label} {other}",
+                    message=f"{name} must be unique and belongs to another row of {table.label}",
                 )
                 return
         self._refuse(

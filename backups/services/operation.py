@@ -6,18 +6,23 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.dispatch import Signal
 
 from backups import databases, reports
-from backups.errors import BackupError, OperationRunning, TargetNotReady
+from backups.errors import BackupError, OperationRunning, PackageDamaged, PackageLocked, TargetNotReady
 from backups.files import FileChanges, storages_of
 from backups.records import coverage
 from backups.reporting import Finding, Report, Severity, Step, Verdict
+from backups.services.catalogue import package_path
+from backups.services.keys import Keys
+from backups.services.redaction import message_of, redact
 from backups.services.safety import settle
+from backups.signals import operation_failed
 
 
 @contextmanager
@@ -36,17 +41,47 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
         reports.start(report, using)
         begun = time.monotonic()
         try:
-            with _tuned_interpreter():
+            with _tuned_interpreter(), _no_deeper_than_python():
                 yield
         except BaseException as error:
             report.verdict = Verdict.FAILED
-            report.error = str(error) or type(error).__name__
+            report.error = message_of(error)
             if isinstance(error, BackupError):
                 error.report = report
+            announce(operation_failed, report)
             raise
         finally:
             report.seconds = time.monotonic() - begun
+            redact(report)
             reports.finish(report, using)
+
+
+@contextmanager
+def _no_deeper_than_python() -> Iterator[None]:
+    """Refuse JSON of hundreds of levels, wherever Python gives up on it."""
+    try:
+        yield
+    except RecursionError:
+        raise PackageDamaged("a value is nested too deep for Python", hint="see the JSON fields") from None
+
+
+@contextmanager
+def opened(report: Report, keys: Keys) -> Iterator[tuple[Path, str]]:
+    """Give path and name of the package that a report names; one that cannot be opened is a failed operation.
+
+    Not under the lock: somebody may have to be asked for a passphrase.
+    """
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(package_path(report.package, keys))
+        except (PackageDamaged, PackageLocked) as error:
+            report.error, error.report = message_of(error), report
+            with suppress(DatabaseError):  # where reports cannot be kept, the message is all there is
+                reports.start(report, report.database)
+                announce(operation_failed, report)
+                reports.finish(report, report.database)
+            raise
+        yield found
 
 
 @contextmanager
@@ -100,7 +135,7 @@ def announce(signal: Signal, report: Report) -> None:
                 Finding(
                     severity=Severity.WARNING,
                     code="receiver_failed",
-                    message=f"{name}, which is told when this is done, failed: {type(error).__name__}: {error}",
+                    message=f"{name}, which is told when this is done, failed: {message_of(error)}",
                 )
             )
 

@@ -140,9 +140,9 @@ class Plan:
                     record.fields[name] = None
             yield PlannedRow(record, pair.target_pk, pair.action)
 
-    def rows_of(self, label: str, lines: Iterable[bytes]) -> Iterator[PlannedRow]:
-        """Yield what is to become of some records of a table that is empty."""
-        for record in self.source.records_of(label, lines):
+    def rows_of(self, label: str, lines: Iterable[bytes], after: Any = None) -> Iterator[PlannedRow]:
+        """Yield what is to become of some records of a table that is empty, which follow the key ``after``."""
+        for record in self.source.records_of(label, lines, after):
             yield PlannedRow(record, self.target_key(label, record.pk), CREATED)
 
     def keys_held(self, table: Table) -> dict[str, Callable[[Any], Any] | None]:

@@ -17,6 +17,7 @@ from backups.records import coverage
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.create import take_safety_backup
 from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
+from backups.services.redaction import message_of
 from backups.services.safety import settle
 from backups.services.stored import referenced_files
 from backups.signals import system_reinitialised
@@ -137,7 +138,7 @@ def _check_constraints(database: Database) -> None:
         database.check_constraints()
     except IntegrityError as error:
         raise BackupError(
-            f"rows that packages leave out refer to rows that would be deleted: {str(error).strip()}",
+            f"rows that packages leave out refer to rows that would be deleted: {message_of(error)}",
             hint="delete those rows first, or take their model out of BACKUPS['EXCLUDE']",
         ) from error
 

@@ -16,12 +16,11 @@ from backups import databases, reports
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services.catalogue import package_path
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
-from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
+from backups.services.operation import announce, opened, operation, require_migrated, step, warn_of_leftovers
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.safety import settle
@@ -65,7 +64,7 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     """
     report = Report(operation="restore", database=options.using, package=options.package, options=_as_data(options))
     progress = progress or NoProgress()
-    with package_path(options.package, options.keys) as (path, name), operation(report):
+    with opened(report, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
         conversion = replace(options.conversion, on_missing=options.on_missing)

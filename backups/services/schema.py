@@ -56,7 +56,7 @@ def references(table: Table) -> tuple[ReferenceEntry, ...]:
 
 def require_same_schema(manifest: Manifest, using: str) -> None:
     """Raise ``PackageUnsupported`` where the package's models or migrations are not those of this code."""
-    differences = [*_model_differences(manifest), *_migration_differences(manifest, using)]
+    differences = [*_model_differences(manifest, using), *_migration_differences(manifest, using)]
     if differences:
         raise PackageUnsupported(
             "the package was made with another schema:\n  " + "\n  ".join(differences),
@@ -64,13 +64,30 @@ def require_same_schema(manifest: Manifest, using: str) -> None:
         )
 
 
-def _model_differences(manifest: Manifest) -> Iterator[str]:
+def homeless(manifest: Manifest, using: str) -> dict[str, str]:
+    """Return the models of a package that have no place in a database, by label, and why.
+
+    A package that somebody made up may have records of what packages leave out, such as sessions and reports.
+    """
+    covered = coverage.of_database(using)
+    at_home = {model._meta.label_lower for model in covered.models}
+    reasons = {one.model._meta.label_lower: one.reason for one in covered.excluded}
+    return {
+        entry.label: f"packages leave this model out here: {reasons[entry.label]}"
+        if entry.label in reasons
+        else "the package has this model, the code does not"
+        for entry in manifest.models
+        if entry.label not in at_home
+    }
+
+
+def _model_differences(manifest: Manifest, using: str) -> Iterator[str]:
+    without_home = homeless(manifest, using)
     for entry in manifest.models:
-        try:
-            table = Table(apps.get_model(entry.label))
-        except LookupError:
-            yield f"{entry.label}: the package has this model, the code does not"
+        if entry.label in without_home:
+            yield f"{entry.label}: {without_home[entry.label]}"
             continue
+        table = Table(apps.get_model(entry.label))
         theirs = {column.name: column for column in entry.columns}
         ours = {column.name: column for column in columns(table)}
         yield from (f"{entry.label}.{name}: only in the package" for name in theirs.keys() - ours.keys())

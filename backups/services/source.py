@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import JSONField
 
+from backups.errors import PackageDamaged
 from backups.package.manifest import ModelEntry
 from backups.package.reader import PackageReader
 from backups.records.record import Record, parse
@@ -15,7 +16,7 @@ from backups.records.relations import AnyField
 from backups.records.table import Table
 from backups.records.values import encoder
 from backups.reporting import Finding, Severity
-from backups.services.schema import columns, require_same_schema
+from backups.services.schema import columns, homeless, require_same_schema
 
 
 class Source:
@@ -32,7 +33,11 @@ class Source:
         self._added: dict[str, dict[str, Any]] = {}
         if not allow_differences:
             require_same_schema(package.manifest, using)
-        self.entries = [entry for entry in package.manifest.models if self._has_home(entry)]
+        without_home = homeless(package.manifest, using)
+        for entry in package.manifest.models:
+            if entry.label in without_home:
+                self._find(entry, "model_without_home", without_home[entry.label], found=entry.rows)
+        self.entries = [entry for entry in package.manifest.models if entry.label not in without_home]
         if allow_differences:
             for entry in self.entries:
                 self._compare(entry)
@@ -45,27 +50,24 @@ class Source:
         """Read the records of a model with the fields that it has in this code."""
         return self.records_of(label, self.package.lines(label))
 
-    def records_of(self, label: str, lines: Iterable[bytes]) -> Iterator[Record]:
-        """Read some of a model's records."""
+    def records_of(self, label: str, lines: Iterable[bytes], after: Any = None) -> Iterator[Record]:
+        """Read some of a model's records, which follow the one with the primary key ``after``."""
         table = Table(apps.get_model(label))
+        last = after
         for line in lines:
             record = parse(line, label)
             if not self.is_as_written(label):
                 record = self._adapt(label, record)
             table.require_shape(record)
+            if table.has_automatic_key:  # other keys have their database's own order, and are given to one row anyhow
+                if last is not None and record.pk <= last:
+                    raise PackageDamaged(f"{label} has the primary key {record.pk} twice, or not in its place")
+                last = record.pk
             yield record
 
     def is_as_written(self, label: str) -> bool:
         """Return whether the model's records need no change."""
         return not self._dropped.get(label) and not self._added.get(label)
-
-    def _has_home(self, entry: ModelEntry) -> bool:
-        try:
-            apps.get_model(entry.label)
-        except LookupError:
-            self._find(entry, "model_without_home", "the code does not have this model", found=entry.rows)
-            return False
-        return True
 
     def _compare(self, entry: ModelEntry) -> None:
         table = Table(apps.get_model(entry.label))

@@ -14,10 +14,9 @@ from backups.records.comparison import Scratch, Twins
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
-from backups.services.catalogue import package_path
 from backups.services.convert import Conversion, open_package
 from backups.services.keys import Keys
-from backups.services.operation import operation, require_migrated, step
+from backups.services.operation import opened, operation, require_migrated, step
 from backups.services.proof import Extras, Prover
 from backups.services.source import Source
 from backups.services.stored import compare_files
@@ -60,7 +59,7 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
         },
     )
     progress = progress or NoProgress()
-    with package_path(options.package, options.keys) as (path, name), operation(report):
+    with opened(report, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(using)
         with open_package(path, report, options.conversion, progress) as package:

@@ -31,7 +31,7 @@ def rewrite(source: Path, target: Path, line: Line, entry: Entry = lambda one: o
             with writer.model(one.label) as model:
                 for original in reader.lines(one.label):
                     for changed in line(one.label, original):
-                        model.write(changed)
+                        model.write(changed + b"\n")
             models.append(entry(replace(one, rows=model.rows, chunks=tuple(model.chunks))))
         index = writer.write_file_index(_files(reader, writer))
         names = ("created", "kind", "versions", "engine", "migrations", "excluded", "unknown_tables")
@@ -49,10 +49,13 @@ def _files(reader: PackageReader, writer: PackageWriter) -> Iterator[FileRecord]
         yield record
 
 
-def random_lines(seed: int) -> Line:
-    """Return a change of some lines: another value somewhere, a part lost or added, a line lost, doubled or strange."""
+def random_lines(seed: int, most: float = 0.1) -> Line:
+    """Return a change of some lines: another value somewhere, a part lost or added, a line lost, doubled or strange.
+
+    ``most`` is the share of the lines that are changed at most: a few get further than many.
+    """
     chance = random.Random(seed)
-    at = chance.random() * 0.1
+    at = chance.random() * most
 
     def line(label: str, original: bytes) -> list[bytes]:
         if chance.random() > at:

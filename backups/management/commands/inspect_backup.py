@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand
 from backups.management.operate import add_identity, failures_as_exit_codes, keys_of, write
 from backups.package.manifest import Manifest
 from backups.rendering import as_json, table, with_unit
+from backups.reporting import printable
 from backups.services.convert import parse_mapping
 from backups.services.inspect import ForeignInspection, Inspection, inspect
 from backups.services.trust import Signer
@@ -34,9 +35,9 @@ class Command(BaseCommand):
         if options["json"]:
             text = as_json(inspection.as_data())
         elif isinstance(inspection, ForeignInspection):
-            text = _foreign_text(inspection)
+            text = printable(_foreign_text(inspection))
         else:
-            text = _text(inspection)
+            text = printable(_text(inspection))
         write(text, self.stdout)
 
 
