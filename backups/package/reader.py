@@ -108,7 +108,7 @@ class PackageReader:
                 raise PackageDamaged(f"{FILE_INDEX} lists {record.name!r} twice, or not in its place")
             last = record.storage, record.name
             if record.sha256 is None:
-                missing += 1
+                missing += record.size is None  # one of size 0 is not missing: it is not to be there
                 continue
             member = self._container.members.get(f"files/{record.sha256}")
             if member is None:

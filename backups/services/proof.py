@@ -59,22 +59,26 @@ class Prover:
     def is_verbatim(
         self,
         table: Table,
+        rows: int,
         blocks: Iterable[bytes],
         expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
     ) -> bool:
-        """Return whether the table holds exactly the rows of ``blocks`` of lines, under the primary keys expected."""
-        expected = LinesInOrder(blocks, table, expected_keys)
-        return all(beside(expected.are_next, self._pages(table))) and expected.are_all
+        """Return whether the table holds exactly the rows of ``blocks`` of lines, under the primary keys expected.
 
-    def digest(self, table: Table) -> str:
+        ``rows`` is how many the table has, for those who watch.
+        """
+        expected = LinesInOrder(blocks, table, expected_keys)
+        return all(beside(expected.are_next, self._pages(table, rows))) and expected.are_all
+
+    def digest(self, table: Table, rows: int) -> str:
         """Return the digest of a table's content."""
         digest = ContentDigest()
-        for _ in beside(lambda page: digest.add(page.contents), self._pages(table)):
+        for _ in beside(lambda page: digest.add(page.contents), self._pages(table, rows)):
             pass
         return digest.hexdigest()
 
     def differences(
-        self, table: Table, records: Callable[[], Iterable[Record]], extras: Extras
+        self, table: Table, rows: int, records: Callable[[], Iterable[Record]], extras: Extras
     ) -> tuple[list[Finding], int]:
         """Name what the table lacks, has besides, or has otherwise than ``records`` (called twice) say.
 
@@ -84,7 +88,7 @@ class Prover:
         comparison = Comparison(self._scratch, table)
         comparison.fill(
             Side(records(), self._package_twins.content),
-            Side(self._counted(table, reader.records()), self._twins.content),
+            Side(self._counted(table, rows, reader.records()), self._twins.content),
         )
         missing = (_missing(table, pair) for pair in comparison.pairs(CREATED))
         extra = _extras(table, comparison, extras)
@@ -96,15 +100,15 @@ class Prover:
         comparison.drop()
         return findings, unchanged
 
-    def _pages(self, table: Table) -> Iterator[Page]:
-        self._progress.start(f"verify {table.label}")
+    def _pages(self, table: Table, rows: int) -> Iterator[Page]:
+        self._progress.start(f"verify {table.label}", rows)
         for page in RowReader(table, self.using, self._keys).pages():
             self._progress.advance(len(page.lines))
             yield page
         self._progress.finish()
 
-    def _counted(self, table: Table, records: Iterable[Record]) -> Iterator[Record]:
-        self._progress.start(f"verify {table.label}")
+    def _counted(self, table: Table, rows: int, records: Iterable[Record]) -> Iterator[Record]:
+        self._progress.start(f"verify {table.label}", rows)
         for record in records:
             self._progress.advance(1)
             yield record

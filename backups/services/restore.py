@@ -218,6 +218,7 @@ class _Restore:
             if not self._is_verbatim(prover, plan, table_plan):
                 findings, _ = prover.differences(
                     table,
+                    result.after,
                     partial(_expected, plan, label),
                     self._extras(plan, label),
                 )
@@ -234,7 +235,7 @@ class _Restore:
         def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
             return plan.target_key(table.label, record.pk), plan.references(table, record)
 
-        return prover.is_verbatim(table, self.source.blocks(table.label), expected_keys)
+        return prover.is_verbatim(table, table_plan.package_rows, self.source.blocks(table.label), expected_keys)
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

@@ -93,18 +93,18 @@ def _compare_rows(report: Report, source: Source, options: ValidateOptions, prog
         result = ModelResult(model=entry.label, package=entry.rows, before=rows, after=rows)
         report.models.append(result)
         if options.quick and entry.label not in append_only and source.is_as_written(entry.label):
-            findings = _compare_digests(entry, prover.digest(table), result)
+            findings = _compare_digests(entry, prover.digest(table, rows), result)
             report.findings += findings
             result.proved = not findings
             continue
         as_written = rows == entry.rows and source.is_as_written(entry.label)
-        if as_written and prover.is_verbatim(table, source.blocks(entry.label), _same_keys):
+        if as_written and prover.is_verbatim(table, rows, source.blocks(entry.label), _same_keys):
             result.unchanged, result.proved = rows, True
             continue
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
         if entry.label in append_only:
             extras = Extras.APPENDED
-        findings, result.unchanged = prover.differences(table, partial(source.records, entry.label), extras)
+        findings, result.unchanged = prover.differences(table, rows, partial(source.records, entry.label), extras)
         report.findings += findings
         result.proved = not any(finding.severity is Severity.ERROR for finding in findings)
     scratch.close()
