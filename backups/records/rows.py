@@ -49,13 +49,13 @@ class RowReader:
 
     def pages(self) -> Iterator[Page]:
         """Read every row as a line of a package, many at a time."""
-        if self._format.query is None:
+        if self.format.query is None:
             yield from (Page.of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
             return
         after: int | None = None
         for left in reversed(range(ODD_PAGES)):
             rows = 0
-            for size, page in beside(self._finished, self.database.lines(self._format.query, after)):
+            for size, page in beside(self._finished, self.database.lines(self.format.query, after)):
                 if page is None:
                     rows = size
                     break
@@ -70,10 +70,11 @@ class RowReader:
                     break
 
     def _finished(self, page: LinePage) -> tuple[int, Page | None]:
-        return page.rows, self._format.finish(page)
+        return page.rows, self.format.finish(page)
 
     @cached_property
-    def _format(self) -> LineFormat:
+    def format(self) -> LineFormat:
+        """How the database writes the table's lines."""
         return LineFormat(self.table, self.database, Selection(self.table.model, self.database.connection))
 
     def records_with(self, keys: Iterable[Any]) -> Iterator[Record]:

@@ -56,7 +56,7 @@ def read_both_ways(table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
 
 
 def is_written_by_database(table: Table) -> bool:
-    return RowReader(table, "default")._format.query is not None
+    return RowReader(table, "default").format.query is not None
 
 
 @pytest.fixture(params=ENGINES)

@@ -55,6 +55,7 @@ def render(
         for one in measured.scales:
             parts += [f"## {NAMES[engine]}, {one.rows:,} rows", "", _scale(one), ""]
         parts += [f"### {NAMES[engine]}: where the time goes, in seconds", "", _phases(measured), ""]
+        parts += [f"### {NAMES[engine]}: what a row costs in each stage of a backup, in µs", "", _stages(measured), ""]
         parts += [f"### {NAMES[engine]}: growth and start-up", "", _growth(measured), ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -142,6 +143,17 @@ def _phases(measured: Measured) -> str:
             parts = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
             rows.append([f"`{name}`", f"{one.rows:,}", parts, f"{max(0.0, total - sum(steps.values())):.2f}"])
     return _table(["", "rows", "phases", "outside them"], rows)
+
+
+def _stages(measured: Measured) -> str:
+    """One stage after the other; the native dump's time for a row beside them."""
+    stages = list(measured.largest.stages)
+    rows = []
+    for one in measured.scales:
+        dump = one.median(figures.DUMP)
+        beside = f"{1e6 * dump / one.rows:.2f}" if dump and one.rows else NONE
+        rows.append([f"{one.rows:,}", *(f"{one.stages.get(stage, 0):.2f}" for stage in stages), beside])
+    return _table(["rows", *stages, "the native dump, all in all"], rows)
 
 
 def _growth(measured: Measured) -> str:

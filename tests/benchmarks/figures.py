@@ -80,6 +80,8 @@ class Figures:
     rows: int = 0
     bytes: int = 0
     series: dict[str, Series] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    """Microseconds that a row costs in each stage of a backup."""
 
     def of(self, name: str, title: str = "") -> Series:
         return self.series.setdefault(name, Series(title=title or name))

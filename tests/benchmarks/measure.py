@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from django.apps import apps
 from backups import conf
 from tests.benchmarks import figures, peers
 from tests.benchmarks.figures import Figures, Sample, Series, Unverified
-from tests.benchmarks.processes import Run, run
+from tests.benchmarks.processes import Pipeline, Run, run
 from tests.benchmarks.scratch import MIGRATIONS, Database, Server, System
 
 DJANGO_ROWS = 20_000
@@ -49,6 +50,7 @@ class Measurement:
             self._ours_and_theirs(source, target)
             if self.figures.of(figures.CREATE).refused or self.figures.of(figures.RESTORE).refused:
                 break  # what is left is not the system that was to be measured
+        self._stages(source)
         for system in (source, target):
             if system is not None:
                 system.drop()
@@ -102,6 +104,14 @@ class Measurement:
             if there < expected or (there > expected and label not in appended):
                 raise Unverified(f"{label} has {there} rows after the restore, and had {expected}")
         self._add(figures.RESTORE, ran, report=report)
+
+    def _stages(self, source: System) -> None:
+        out = self.directory / "stages.json"
+        command = [sys.executable, "-m", "tests.benchmarks.stages"]
+        _succeeded(run(Pipeline(stages=[command], environment=source.environment, stdout=out)))
+        found = json.loads(out.read_bytes())
+        if found["rows"]:
+            self.figures.stages = {name: 1e6 * taken / found["rows"] for name, taken in found["seconds"].items()}
 
     def _operate(self, system: System, *arguments: str) -> tuple[Run, dict[str, Any]]:
         out = self.directory / "report.json"

@@ -1,0 +1,73 @@
+"""What a row costs in each stage of a backup, one stage after the other: ``python -m tests.benchmarks.stages``.
+
+Prints JSON: the rows, and the seconds of each stage, for all tables whose lines the database writes. In a real backup
+the database works beside the rest; what Python does shares one lock, which zstd releases.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import django
+from django.db import DEFAULT_DB_ALIAS
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_Result = TypeVar("_Result")
+
+DATABASE, FINISH, DIGEST, COMPRESS = "database writes lines", "finish them", "digest", "compress"
+CHUNK_BYTES = 4 * 1024 * 1024
+
+
+class Stages:
+    def __init__(self) -> None:
+        self.rows = 0
+        self.seconds = dict.fromkeys((DATABASE, FINISH, DIGEST, COMPRESS), 0.0)
+
+    def time(self, stage: str, work: Callable[[], _Result]) -> _Result:
+        begun = time.perf_counter()
+        result = work()
+        self.seconds[stage] += time.perf_counter() - begun
+        return result
+
+
+def main() -> None:
+    from backups import databases
+    from backups.records import coverage
+    from backups.records.digest import ContentDigest
+    from backups.records.rows import RowReader
+    from backups.records.table import Table
+
+    stages, digest = Stages(), ContentDigest()
+    database = databases.of(DEFAULT_DB_ALIAS)
+    with database.snapshot():
+        for model in coverage.of_database(DEFAULT_DB_ALIAS).models:
+            lines = RowReader(Table(model), DEFAULT_DB_ALIAS).format
+            if lines.query is None:
+                continue
+            pages, blocks, size = iter(database.lines(lines.query, None)), list[bytes](), 0
+            while (written := stages.time(DATABASE, lambda: next(pages, None))) is not None:  # noqa: B023
+                page = stages.time(FINISH, lambda: lines.finish(written))  # noqa: B023
+                if page is None:
+                    continue
+                stages.time(DIGEST, lambda: digest.add(page.contents))  # noqa: B023
+                blocks.append(page.block)
+                size += len(blocks[-1])
+                stages.rows += written.rows
+                if size >= CHUNK_BYTES:
+                    stages.time(COMPRESS, lambda: zstd.compress(b"".join(blocks), 3))  # noqa: B023
+                    blocks, size = [], 0
+            stages.time(COMPRESS, lambda: zstd.compress(b"".join(blocks), 3))  # noqa: B023
+    json.dump({"rows": stages.rows, "seconds": stages.seconds}, sys.stdout)
+
+
+if __name__ == "__main__":
+    django.setup()
+    main()
