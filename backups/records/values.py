@@ -245,12 +245,21 @@ def _encode_json(text: str) -> Any:
 
 def _decode_json(value: Any) -> str:
     # The text is the parameter, not the object: the field's own encoder might write the object another way.
-    return "null" if value is JSON_NULL else exact_dumps(value)
+    if value is JSON_NULL:
+        return "null"
+    try:
+        return _ENCODER.encode(value)
+    except TypeError:  # a number that no float holds
+        return exact_dumps(value)
 
 
 def _decode_jsonb(value: Any) -> str:
     # PostgreSQL writes numbers out, so that 1e19 comes back as an integer; 10000000000000000000.0 stays a float.
-    return _decode_json(value if value is JSON_NULL else _written_out(value))
+    text = _decode_json(value)
+    return _decode_json(_written_out(value)) if "e+" in text else text
+
+
+_ENCODER = json.JSONEncoder()
 
 
 def _written_out(value: Any) -> Any:

@@ -22,6 +22,8 @@ from tests.engines import ENGINES
 from tests.systems import Unreachable
 
 SCALES = (16_000, 160_000)
+LARGE = 1_000_000
+"""Rows from which a round takes minutes."""
 OUTPUT = ROOT / "docs" / "benchmarks.md"
 
 
@@ -71,16 +73,16 @@ class Benchmark:
 
     def write(self) -> str:
         """Write the document and return it."""
-        text = document.render(
-            self.found,
-            arguments=self.arguments,
-            runs=self.options.runs,
-            versions=self.versions,
-            notes=self.notes,
-        )
+        text = document.render(self.found, arguments=self.arguments, versions=self.versions, notes=self.notes)
+        if self.options.output.is_file():
+            text += document.explanation(self.options.output.read_text())
         self.options.output.parent.mkdir(parents=True, exist_ok=True)
         self.options.output.write_text(text)
         return text
+
+    def _rounds(self, scale: int) -> int:
+        large = self.options.large_runs
+        return large if large is not None and scale >= LARGE else int(self.options.runs)
 
     def _measure(self, server: Server) -> None:
         self.versions[server.engine] = server.version
@@ -90,7 +92,7 @@ class Benchmark:
             measurement = Measurement(
                 server,
                 scale=scale,
-                runs=self.options.runs,
+                runs=self._rounds(scale),
                 with_peers=self.options.peers,
                 tell=_teller(f"{server.engine} {scale:,}"),
             )
@@ -113,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--peers", action="store_true", help="run the engines' own tools and Django's beside ours")
     parser.add_argument("--runs", type=_positive, default=3, metavar="N", help="rounds (default: %(default)s)")
+    parser.add_argument(
+        "--large-runs",
+        type=_positive,
+        metavar="N",
+        help=f"rounds from {LARGE:,} rows on (default: as --runs)",
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="PATH", help="default: docs/benchmarks.md")
     return parser
 

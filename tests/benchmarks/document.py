@@ -17,6 +17,8 @@ from tests.benchmarks.targets import MIB, OURS, TARGETS, TIMES, Measured, Target
 
 NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "mariadb": "MariaDB"}
 NONE = "-"
+EXPLANATION = "## Where the targets are missed"
+"""The heading of what people have written; it comes last."""
 
 INTRODUCTION = """\
 # Benchmarks
@@ -24,7 +26,7 @@ INTRODUCTION = """\
 Written by `python -m tests.benchmarks {arguments}` on {date}.
 
 We and the peers are real processes on the same data, run one after the other in each round. Figures are medians of
-{runs}; ratios are medians of each round's own ratio. A run counts only if it ended with exit code 0, its verdict is
+the rounds; ratios are medians of each round's own ratio. A run counts only if it ended with exit code 0, its verdict is
 *proved*, and every table has the rows that it should have; an operation of which one run did not has no figure.
 `restore_backup` restores into the re-initialised system, and verifies before it commits. Rows and MiB per second are
 those of the package's uncompressed lines, for the peers too. The peak is the resident memory of the largest process
@@ -37,13 +39,12 @@ def render(
     found: Mapping[str, Measured],
     *,
     arguments: Sequence[str],
-    runs: int,
     versions: Mapping[str, str],
     notes: Sequence[str],
 ) -> str:
     """Write the whole document. ``found`` and ``versions`` are by engine."""
     parts = [
-        INTRODUCTION.format(arguments=shlex.join(arguments), runs=_rounds(runs), date=f"{date.today():%d %B %Y}"),  # noqa: DTZ011 - the operator's day
+        INTRODUCTION.format(arguments=shlex.join(arguments), date=f"{date.today():%d %B %Y}"),  # noqa: DTZ011 - the operator's day
         *(f"- {line}" for line in machine()),
         *(f"- {version}" for version in versions.values()),
         *(f"- {note}" for note in notes),
@@ -53,11 +54,17 @@ def render(
         parts += ["## Targets", "", "At the largest scale, but for Django's commands.", "", _targets(found), ""]
     for engine, measured in found.items():
         for one in measured.scales:
-            parts += [f"## {NAMES[engine]}, {one.rows:,} rows", "", _scale(one), ""]
+            parts += [f"## {NAMES[engine]}, {one.rows:,} rows, {_rounds(one)}", "", _scale(one), ""]
         parts += [f"### {NAMES[engine]}: where the time goes, in seconds", "", _phases(measured), ""]
         parts += [f"### {NAMES[engine]}: what a row costs in each stage of a backup, in µs", "", _stages(measured), ""]
         parts += [f"### {NAMES[engine]}: growth and start-up", "", _growth(measured), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def explanation(text: str) -> str:
+    """Return the part of a document that people have written, which a new one keeps."""
+    _, heading, rest = text.partition(EXPLANATION)
+    return f"\n{heading}{rest}" if heading else ""
 
 
 def machine() -> list[str]:
@@ -169,7 +176,8 @@ def _growth(measured: Measured) -> str:
     return _table(["", ""], rows)
 
 
-def _rounds(runs: int) -> str:
+def _rounds(one: Figures) -> str:
+    runs = max((len(series.samples) for series in one.series.values()), default=0)
     return f"{runs} rounds" if runs > 1 else "one round"
 
 
