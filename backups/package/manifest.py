@@ -243,6 +243,8 @@ def parse_file_record(line: bytes) -> FileRecord:
         record.sha256 is not None and not _SHA256.fullmatch(record.sha256)
     ):
         raise PackageDamaged(f"{FILE_INDEX} has an entry without a hash: {record.name!r}")
+    if "\0" in record.name or not record.name.strip("./"):
+        raise PackageDamaged(f"{FILE_INDEX} has a name that no file has: {record.name!r}")
     return record
 
 
