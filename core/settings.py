@@ -8,6 +8,8 @@ BACKUPS_RECIPIENTS           public keys of age or SSH that packages are encrypt
 BACKUPS_SIGNING_KEY_FILE     private Ed25519 key that packages are signed with; default: none
 BACKUPS_TRUSTED_KEYS         public keys, ``ssh-ed25519 …``, separated by commas: packages that none of them has signed
                              are refused; default: none, and any package is restored
+BACKUPS_SHOW_VALUES          0 to redact every value in findings, and what rows are known by; default: 1, and the
+                             fields are redacted whose names sound secret
 BACKUPS_DRILL_DAYS           ``check --deploy`` complains where no drill has succeeded for so many days; default: 90
 DJANGO_SECRET_KEY            at least 50 random characters; default: a new key for each process, which ends all
                              sessions at a restart and which ``check --deploy`` complains about
@@ -158,6 +160,7 @@ BACKUPS = {
     "RECIPIENTS": _names("BACKUPS_RECIPIENTS"),
     "SIGNING_KEY_FILE": os.environ.get("BACKUPS_SIGNING_KEY_FILE") or None,
     "TRUSTED_KEYS": _names("BACKUPS_TRUSTED_KEYS"),
+    "SHOW_VALUES": _switch("BACKUPS_SHOW_VALUES", default=True),
     "DRILL_DAYS": int(os.environ.get("BACKUPS_DRILL_DAYS") or 90),
 }
 

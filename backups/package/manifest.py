@@ -254,6 +254,8 @@ def parse_file_record(line: bytes) -> FileRecord:
     is_stored = record.size is not None and _SHA256.fullmatch(record.sha256 or "") is not None
     if not is_stored and (record.sha256 is not None or record.size):
         raise PackageDamaged(f"{FILE_INDEX} has an entry without a hash: {record.name!r}")
+    if "\0" in record.name or not record.name.strip("./"):
+        raise PackageDamaged(f"{FILE_INDEX} has a name that no file has: {record.name!r}")
     return record
 
 

@@ -43,6 +43,7 @@ from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
 from backups.services.create import write_pages
+from backups.services.keys import open_file_path
 from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
 from backups.services.proof import shown
@@ -121,9 +122,9 @@ def open_package(path: Path, report: Report, conversion: Conversion, progress: P
         with PackageReader(path) as package:
             yield package
         return
-    with tempfile.NamedTemporaryFile(prefix="converted-", suffix=".zip") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: the foreign file may have been encrypted
         _convert(foreign, cast("BinaryIO", file), report, conversion, progress)
-        with PackageReader(Path(file.name)) as package:
+        with PackageReader(open_file_path(cast("BinaryIO", file))) as package:
             yield package
 
 

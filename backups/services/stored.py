@@ -12,7 +12,7 @@ from django.core.files.storage import Storage
 from django.db.models import Model
 
 from backups import databases, files
-from backups.errors import BackupError
+from backups.errors import BackupError, PackageDamaged, PackageUnsupported
 from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
@@ -167,11 +167,11 @@ def storages_of(package: PackageReader) -> dict[str, Storage]:
 
 
 def storage_of(storages: dict[str, Storage], record: FileRecord) -> Storage:
-    """Return the storage of a package's file. Raises ``BackupError`` where the code has no such storage."""
+    """Return the storage of a package's file. Raises ``PackageUnsupported`` where the code has none."""
     try:
         return storages[record.storage]
     except KeyError as error:
-        raise BackupError(
+        raise PackageUnsupported(
             f"the file {record.name!r} belongs to storage {record.storage!r}, which no file field uses",
             hint=f"the storages in use are {', '.join(sorted(storages)) or 'none'}",
         ) from error
@@ -184,16 +184,18 @@ def stored_hash(storage: Storage, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except SuspiciousOperation as error:
-        raise BackupError(f"the file name {name!r} leads out of its storage") from error
+        raise PackageDamaged(f"the package has a file {name!r}, which leads out of its storage") from error
     except OSError as error:
         raise BackupError(f"the file {name!r} cannot be read: {error.strerror or error}") from error
 
 
 def require_free(package: PackageReader, directory: Path) -> None:
-    """Raise ``BackupError`` where a configuration file of a package would overwrite one."""
+    """Raise ``BackupError`` where a configuration file of a package would overwrite one, or leave the directory."""
     for entry in package.manifest.config:
         path = directory / entry.member.removeprefix("config/")
-        if path.exists():
+        if not path.parent.resolve().is_relative_to(directory.resolve()):
+            raise BackupError(f"{path.parent} leads out of {directory}", hint="give a directory without symbolic links")
+        if path.exists() or path.is_symlink():
             raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files")
 
 

@@ -345,3 +345,24 @@ def test_a_bulk_load_of_references_that_lead_nowhere_is_rolled_back(
     assert restored.code == 3
     assert "reference_dangling documents.document" in restored.out
     assert schema() == definitions
+
+
+def test_config_files_follow_no_link_out_of_their_directory(system: System, settings: Any, tmp_path: Path) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"CONFIG_ROOT": tmp_path, "CONFIG_FILES": ["tls/site.pem"]}
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls/site.pem").write_text("PEM")
+    system.run("create_backup")
+    restored, elsewhere = tmp_path / "restored", tmp_path / "elsewhere"
+    for directory in (restored, elsewhere):
+        directory.mkdir()
+    (restored / "tls").symlink_to(elsewhere)
+
+    with nothing_changes(system):
+        refused = system.run("restore_backup", "latest", "--config-to", str(restored))
+    assert refused.code == 1
+    assert "leads out of" in refused.err
+    (restored / "tls").unlink()
+    (restored / "tls").mkdir()
+    (restored / "tls/site.pem").symlink_to(elsewhere / "new")
+    assert system.run("restore_backup", "latest", "--config-to", str(restored)).code == 1
+    assert list(elsewhere.iterdir()) == []

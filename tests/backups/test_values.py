@@ -177,3 +177,9 @@ def test_json_is_kept_as_the_contract_reads_it(value: Any) -> None:
     read = encoded if encoded is values.JSON_NULL else values.loads(values.dumps(encoded))
     stored = values._decode_json(read)
     assert same(json.loads(stored), json.loads(text))
+
+
+@pytest.mark.parametrize("text", ["1e999999999", "-1E+999999999", "0e4001001001001001001001", "1e99999999999999999999"])
+def test_a_number_without_end_stays_as_it_is_written(text: str) -> None:
+    """As an integer it would fill the memory."""
+    assert values.dumps(values.canonical(values.loads(text))).decode() == text
