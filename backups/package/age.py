@@ -17,6 +17,8 @@ Recipient = x25519.Recipient | ssh.Recipient
 Identity = x25519.Identity | ssh.Identity
 
 HEADER = b"age-encryption.org/v1\n"
+MAX_HEADER_BYTES = 256 * 1024
+"""Some hundreds of recipients have room, of whatever kind."""
 
 _NO_KEY = "No matching keys"
 _PRIVATE = re.compile("AGE-SECRET-KEY-|PRIVATE KEY", re.IGNORECASE)
@@ -86,6 +88,7 @@ def encrypt(plain: BinaryIO, sealed: BinaryIO, recipients: Sequence[Recipient]) 
 
 def decrypt(sealed: BinaryIO, plain: BinaryIO, identities: Sequence[Identity]) -> None:
     """Decrypt a stream. Raises ``PackageLocked`` where no identity fits, ``PackageDamaged`` for a changed file."""
+    _require_short_header(sealed)
     source, target = _Watched(sealed), _Watched(plain)
     try:
         pyrage.decrypt_io(source, target, identities)  # type: ignore[arg-type]
@@ -96,6 +99,14 @@ def decrypt(sealed: BinaryIO, plain: BinaryIO, identities: Sequence[Identity]) -
             raise PackageLocked("no key that was given opens the package") from None
         raise PackageDamaged(f"the encrypted package is cut short or changed: {error}") from None
     target.require_sound()
+
+
+def _require_short_header(sealed: BinaryIO) -> None:
+    """Raise ``PackageDamaged`` for a header without end, which age would read again with every block of it."""
+    start = sealed.tell()
+    if b"\n---" not in sealed.read(MAX_HEADER_BYTES):
+        raise PackageDamaged("the header of the encrypted package is damaged, or cut short")
+    sealed.seek(start)
 
 
 class _Watched:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import stat
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -376,3 +377,14 @@ def test_files_on_their_way_back_are_private(
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_header_without_end_is_refused_at_once(plain_system: System, tmp_path: Path, identity: str) -> None:
+    """The library reads a header again with every block of it: fifty megabytes would take it hours."""
+    stanza = b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n"
+    package = tmp_path / "long.zip.age"
+    package.write_bytes(age.HEADER + stanza * 500_000)
+    begun = time.monotonic()
+    refused = plain_system.run("restore_backup", str(package), "--identity", identity)
+    assert (refused.code, time.monotonic() - begun < 20) == (4, True)
+    assert "the header of the encrypted package is damaged" in refused.err

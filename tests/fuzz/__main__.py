@@ -1,6 +1,6 @@
 """Feed what reads strangers' files with damaged and lying ones for a while: ``python -m tests.fuzz --minutes 10``.
 
-Each reader gets so many minutes. What it is given has to be refused or read, a package to be refused, rolled back or
+Each reader gets so many minutes of processor time. What it is given has to be refused or read, a package to be refused, rolled back or
 proved; the command ends with 1, and keeps the input, for one that did anything else.
 """
 
@@ -23,7 +23,7 @@ RESTORE = "restore"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("readers", nargs="*", help=f"names of readers, and {RESTORE}; all without any")
-    parser.add_argument("--minutes", type=float, default=10, help="for each reader")
+    parser.add_argument("--minutes", type=float, default=10, help="of processor time, for each reader")
     parser.add_argument("--engine", default="sqlite", choices=["sqlite", "postgresql", "mariadb"], help=f"of {RESTORE}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()), help="directory for what broke one")
@@ -39,7 +39,7 @@ def main() -> int:
         if unknown := set(options.readers) - known.keys() - {RESTORE}:
             parser.error(f"there is no reader {min(unknown)!r}: {', '.join(known)}")
         for name in options.readers or [*known, RESTORE]:
-            begun = time.monotonic()
+            begun = time.process_time()
             if name == RESTORE:
                 outcomes, broken = restores(options.engine, options.minutes * 60, options.seed, Path(directory))
                 corpus = edges = 0
@@ -53,7 +53,7 @@ def main() -> int:
                     kept.write_bytes(data)
                     broken.append(f"{outcome} ({kept})")
             told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())[:6])
-            minutes = (time.monotonic() - begun) / 60
+            minutes = (time.process_time() - begun) / 60
             sys.stdout.write(
                 f"| {name} | {minutes:.1f} | {outcomes.total()} | {corpus} | {edges} | {told} | {len(broken)} |\n"
             )
@@ -71,11 +71,11 @@ def restores(engine: str, seconds: float, seed: int, directory: Path) -> tuple[C
     outcomes: Counter[str] = Counter()
     broken: list[str] = []
     source = Engine(engine, directory)
-    ends = time.monotonic() + seconds
+    ends = time.process_time() + seconds
     try:
         system = System(engine, source.fresh(), directory / "system")
         with system.active():
-            while time.monotonic() < ends:
+            while time.process_time() < ends:
                 outcome = lying(seed, directory, system)
                 outcomes[outcome.splitlines()[0][:24]] += 1
                 if outcome.startswith("BROKEN"):
