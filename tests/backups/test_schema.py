@@ -39,7 +39,7 @@ def rewrite(
             changed = columns(entry) if entry.label == DOCUMENT else entry
             models.append(replace(changed, chunks=tuple(model.chunks)))
         with writer.model("documents.stamp") as model:
-            model.write(b'{"model":"documents.stamp","pk":1,"fields":{"name":"gone"}}')
+            model.write(b'{"model":"documents.stamp","pk":1,"fields":{"name":"gone"}}\n')
         gone = replace(models[0], label="documents.stamp", table="documents_stamp", rows=1, chunks=tuple(model.chunks))
 
         def files() -> Any:
