@@ -1,7 +1,7 @@
 """Feed what reads strangers' files with damaged and lying ones for a while: ``python -m tests.fuzz --minutes 10``.
 
-Each reader gets so many minutes of processor time. What it is given has to be refused or read, a package to be refused, rolled back or
-proved; the command ends with 1, and keeps the input, for one that did anything else.
+Each reader gets so many minutes of processor time. What it is given has to be refused or read, a package to be
+refused, rolled back or proved; the command ends with 1, and keeps the input, for one that did anything else.
 """
 
 from __future__ import annotations
