@@ -1,7 +1,7 @@
 """Lines of a package made into rows of query parameters, many at a time.
 
 One function, written out for each table, does what ``parse``, ``Table.require_shape`` and ``RowWriter.row`` do for one
-line, a fifth as fast. It takes only what it has no doubt about, and leaves batches with anything else to them.
+line after the other. It takes only what it has no doubt about, and leaves batches with anything else to them.
 """
 
 from __future__ import annotations
