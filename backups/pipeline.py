@@ -1,24 +1,51 @@
-"""Work beside other work: drivers, zstd and hashing release the interpreter's lock while they are at it."""
+"""Work shared with a process of its own, because Python does one thing at a time in each.
+
+What a database writes has to be finished, which takes about as long as the database takes. Threads do not help: what
+works on the bytes holds the interpreter's lock, and whoever waits for the database waits for that as well, once a page.
+The process is a program of its own, no fork: that would keep the connections and locks of one that is killed.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from itertools import chain, islice
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from backups.errors import BackupError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+FEW = 40
+"""Items that are not worth a process, which takes a tenth of a second to begin: 20,000 rows."""
 LOOK_AHEAD = 2
 """Items that wait for the function, so that neither side waits for every single one."""
 
 
-def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Yield what ``function`` returns for each item, in order: a thread calls it while this one makes the next items.
+def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield what ``function`` returns for each item, in order; where there are many, another process calls it.
 
-    Raises what either side raises. Whoever does not ask for all results has the rest not begun.
+    The function, which has to work without Django, the items and the results are pickled. Whoever does not ask for all
+    results has the rest not begun.
     """
+    items = iter(items)
+    yield from map(function, items if not _can_share() else islice(items, FEW))
+    for item in items:
+        with Companion(function) as companion:
+            yield from beside(companion, chain([item], items))
+
+
+def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Do what ``map`` does: a thread calls the function, and waits for it, while this one makes the next items."""
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(max_workers=1) as executor:
         try:
@@ -31,3 +58,70 @@ def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class Companion(Generic[_Item, _Result]):
+    """A process that calls one function. It ends when this one closes it, or dies."""
+
+    def __init__(self, function: Callable[[_Item], _Result]) -> None:
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "backups.pipeline", str(theirs.fileno())],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._send(function)
+
+    def __enter__(self) -> Companion[_Item, _Result]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._process.kill()  # which keeps nothing
+        self._process.wait()
+
+    def __call__(self, item: _Item) -> _Result:
+        self._send(item)
+        try:
+            result: _Result = self._connection.recv()
+        except (EOFError, OSError) as gone:
+            raise self._ended() from gone
+        return result
+
+    def _send(self, item: object) -> None:
+        try:
+            self._connection.send(item)
+        except OSError as gone:
+            raise self._ended() from gone
+
+    def _ended(self) -> BackupError:
+        return BackupError(
+            f"a process that was to help ended by itself, with exit code {self._process.wait()}",
+            hint="see what the system's log says of it; -9 may be a lack of memory",
+        )
+
+
+def _can_share() -> bool:
+    """Whether there is a second processor, and Python to run on it: a server may have it within its own program."""
+    is_python = Path(sys.executable or "").name.startswith(("python", "pypy"))
+    return is_python and (os.cpu_count() or 1) > 1
+
+
+def _serve(connection: Connection) -> None:
+    """Call the function that comes first with all that comes after it, until nobody is there any more."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the other process, which ends this one
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        function = connection.recv()
+        while True:
+            connection.send(function(connection.recv()))
+    except (EOFError, OSError):
+        return
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model
@@ -15,6 +14,7 @@ from django.db.models import Model
 from backups.databases import base
 from backups.databases.base import Row
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
+from backups.databases.text import text_of
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -22,34 +22,6 @@ DEADLOCK = 1213
 
 FILE_ROWS = 100
 """Fewer are inserted, which says what is wrong with one."""
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\0": r"\0"})
-
-
-def _as_text(rows: Sequence[Row]) -> bytes | None:
-    """Write rows as LOAD DATA reads them; None where a value is not a text, a whole number or null."""
-    try:
-        texts = [[_WRITE[value.__class__](value) for value in row] for row in rows]
-    except KeyError:
-        return None
-    text = "\n".join(["\t".join(row) for row in texts])
-    nulls = sum(row.count(None) for row in rows)
-    separators = len(rows) * len(rows[0]) - 1
-    if text.count("\\") != nulls or text.count("\t") + text.count("\n") != separators or "\0" in text:
-        escaped = (
-            [_NULL if value is None else _WRITE[value.__class__](value).translate(_ESCAPES) for value in row]
-            for row in rows
-        )
-        text = "\n".join(["\t".join(row) for row in escaped])
-    return f"{text}\n".encode()
-
-
-_NULL = r"\N"
-_WRITE: dict[type, Callable[[Any], str]] = {
-    str: str,
-    int: str,
-    bool: lambda value: "1" if value else "0",
-    type(None): lambda _: _NULL,
-}
 
 
 class Database(base.Database):
@@ -99,10 +71,13 @@ class Database(base.Database):
                 yield from (value for (value,) in page)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        text = _as_text(rows) if len(rows) >= FILE_ROWS and self._takes_files else None
+        text = text_of(rows) if len(rows) >= FILE_ROWS and self.takes_text else None
         if text is None:
             super().insert(table, columns, rows)
-            return
+        else:
+            self.insert_text(table, columns, text, len(rows))
+
+    def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
         names = ", ".join(self._quote(column) for column in columns)
         with tempfile.TemporaryFile() as file, self.connection.cursor() as cursor:
             file.write(text)
@@ -112,11 +87,11 @@ class Database(base.Database):
                 f" CHARACTER SET utf8mb4 ({names})"
             )
             # LOCAL makes warnings of errors, and skips a row that collides with another one.
-            if cursor.rowcount != len(rows) or self._value("SELECT @@warning_count"):
-                raise IntegrityError(f"{len(rows) - cursor.rowcount} of {len(rows)} rows were not taken as they are")
+            if cursor.rowcount != rows or self._value("SELECT @@warning_count"):
+                raise IntegrityError(f"{rows - cursor.rowcount} of {rows} rows were not taken as they are")
 
     @cached_property
-    def _takes_files(self) -> bool:
+    def takes_text(self) -> bool:
         """Whether client and server agree to LOAD DATA LOCAL, which takes rows in a third of the time of INSERT."""
         allowed = self.connection.settings_dict["OPTIONS"].get("local_infile")
         return bool(allowed and self._value("SELECT @@local_infile"))

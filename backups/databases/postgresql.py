@@ -151,6 +151,17 @@ class Database(base.Database):
             for row in rows:
                 copy.write_row(row)
 
+    takes_text = True
+
+    def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
+        names = ", ".join(self._quote(column) for column in columns)
+        with (
+            self.connection.cursor() as cursor,
+            self.connection.wrap_database_errors,
+            cursor.copy(f"COPY {self._quote(table)} ({names}) FROM STDIN") as copy,
+        ):
+            copy.write(text)
+
     def empty(self, tables: Sequence[str]) -> None:
         names = [self._quote(table) for table in tables]
         with self.connection.cursor() as cursor:

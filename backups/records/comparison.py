@@ -12,10 +12,10 @@ from typing import Any
 
 from django.db.models import Model
 
-from backups.records.lines import Page
+from backups.records.jsontext import canonical, dumps
+from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
 from backups.records.table import Table
-from backups.records.values import canonical, dumps
 
 
 class Scratch:
@@ -231,6 +231,12 @@ class KeyMap:
         if self.size <= self.LIMIT:
             self._known = dict(sql.execute(f"SELECT pk, target_pk FROM {name} WHERE {condition}"))
 
+    @property
+    def numbers(self) -> dict[Any, Any] | None:
+        """The keys that change, where all are in memory and integers."""
+        is_plain = self.size <= self.LIMIT and all(type(key) is int for key in self._known.values())
+        return self._known if is_plain else None
+
     def get(self, pk: Any) -> Any:
         """Return the target's primary key of the row that the package knows by ``pk``."""
         if not self.size:
@@ -341,7 +347,7 @@ class LinesInOrder:
         if self._data.startswith(block, self._position):
             self._position += len(block)
             return True
-        return all(map(self._is_same, self._take(len(page.lines)), page.lines))
+        return all(map(self._is_same, self._take(page.rows), page.lines))
 
     @property
     def are_all(self) -> bool:

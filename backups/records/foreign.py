@@ -12,6 +12,7 @@ from django.db.models import IntegerField, Model
 from backups.records.foreign_objects import FixtureObjects
 from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Row, Unresolved
 from backups.records.identity import Part, Rule, natural_key_parts
+from backups.records.jsontext import dumps, loads
 from backups.records.record import Key, Record
 from backups.records.relations import (
     AnyField,
@@ -21,7 +22,6 @@ from backups.records.relations import (
     target_field,
 )
 from backups.records.table import GenericReference, Reference, Table
-from backups.records.values import dumps, loads
 from backups.reporting import Finding, Severity
 
 _INTEGER = re.compile("-?[0-9]{1,18}")

@@ -10,9 +10,9 @@ from typing import Any
 
 from backups.records.comparison import Scratch
 from backups.records.foreign_values import Normaliser, Precision, normaliser
+from backups.records.jsontext import dumps, loads
 from backups.records.record import Key
 from backups.records.table import Table
-from backups.records.values import dumps, loads
 
 CACHED_ROWS = 20_000
 """Rows that others refer to are held in memory up to this number."""

@@ -25,9 +25,10 @@ from django.db.models.fields import NOT_PROVIDED
 from django.utils import timezone
 
 from backups.records.identity import Part
+from backups.records.jsontext import Number, dumps, exact_loads, loads
 from backups.records.record import Key
 from backups.records.relations import AnyField, final_field, get_field, related_model
-from backups.records.values import Number, dumps, encoder, exact_loads, loads
+from backups.records.values import encoder
 
 REFUSED = (ValueError, TypeError, ArithmeticError, ValidationError)
 """What fields raise for a value that they do not take."""

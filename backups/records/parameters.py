@@ -1,4 +1,4 @@
-"""Lines of a package made into rows of query parameters, many at a time.
+"""How the lines of one table become rows of query parameters, many at a time: what ``parsing`` is told to do.
 
 One function, written out for each table, does what ``parse``, ``Table.require_shape`` and ``RowWriter.row`` do for one
 line after the other. It takes only what it has no doubt about, and leaves batches with anything else to them.
@@ -6,65 +6,59 @@ line after the other. It takes only what it has no doubt about, and leaves batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from operator import lt
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
 from django.conf import settings
-from django.db.models import fields
+from django.core.exceptions import ValidationError
+from django.db.models import JSONField, fields
 
-from backups.databases.base import Row
-from backups.records.compiled import function
+from backups.pipeline import mapped
+from backups.records.jsontext import for_json_column, for_jsonb_column
+from backups.records.parsing import Lines, Parser, Row, day, moment, naive_moment
 from backups.records.relations import AnyField, final_field
-from backups.records.rows import REFUSALS, RowWriter
+from backups.records.rows import RowWriter
 from backups.records.table import Table
 from backups.records.values import Decoder, decoder, plain_type
 
-KeyOf = Callable[[Any], Any]
-"""From the primary key that a row has in the package to the one that it gets."""
+Keys = Callable[[Any], Any] | dict[Any, Any]
+"""From the primary key that a row has in the package to the one that it gets; a dict has only those that change."""
 
 
 class LineParser:
-    """Makes parameters of the lines of one table whose rows keep their primary keys.
+    """Writes the parser of the lines of one table whose rows keep their primary keys.
 
     ``keys`` has, for each reference by name, what gives the key that it holds in the target; None where that is the
-    same. For a table with references that it does not have, or with generic ones, there are no rows.
+    same. ``parser`` is None for a table with references that it does not have, or with generic ones.
     """
 
-    def __init__(self, table: Table, writer: RowWriter, keys: Mapping[str, KeyOf | None]) -> None:
+    def __init__(self, table: Table, writer: RowWriter, keys: Mapping[str, Keys | None], *, is_text: bool) -> None:
         self.table = table
         self._connection = writer.connection
         self._writer = writer
         self._keys = keys
+        self.is_portable = not any(map(callable, keys.values()))
+        """Whether another process can parse: it has no connection."""
         known = all(one.name in keys for one in table.references)
         is_possible = known and not (table.generics or table.stores_key or len(table.key_fields) > 1)
-        self._rows = self._compile() if is_possible else None
+        self.parser = self._parser(is_text) if is_possible else None
 
-    def rows(self, lines: Sequence[bytes], after: Any = None) -> list[Row] | None:
-        """Return the parameters of each line, or None where one of them wants a closer look.
+    def _parser(self, is_text: bool) -> Parser:
+        scope: dict[str, Any] = {}
+        body = self._row_code(scope)
+        return Parser(
+            label=self.table.label,
+            body=body,
+            scope=scope,
+            has_automatic_key=self.table.has_automatic_key,
+            is_text=is_text,
+        )
 
-        Primary keys that the database makes up have to ascend from ``after`` on.
-        """
-        # A blank after the colon says that a line has numbers which orjson would round: see parse().
-        if self._rows is None or not all(line.startswith(b'{"model":"') for line in lines):
-            return None
-        try:
-            rows: list[Row] = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))
-        except REFUSALS:
-            return None
-        if self.table.has_automatic_key:
-            keys = [row[0] for row in rows]
-            if (after is not None and keys[0] <= after) or not all(map(lt, keys, keys[1:])):
-                return None
-        return rows
-
-    def _compile(self) -> Callable[..., list[Row]]:
-        scope: dict[str, Any] = {"refused": _refused, "nothing": {}}
-        body = ["rows = []", "for whole in wholes:"]
-        body += [f"    {line}" for line in self._row_code(scope)]
-        return function(f"rows of {self.table.label}", "wholes", [*body, "return rows"], scope)
+    def parsed(self, batches: Iterable[Lines]) -> Iterator[list[Row] | bytes | None]:
+        """Yield what the database takes for each batch of lines, or None where one of them wants a closer look."""
+        if self.parser is None:
+            return (None for _ in batches)
+        return mapped(self.parser, batches) if self.is_portable else map(self.parser, batches)
 
     def _row_code(self, scope: dict[str, Any]) -> list[str]:
         table = self.table
@@ -95,7 +89,8 @@ class LineParser:
             body += [condition + line for line in self._value_code(value, field, scope)]
             if reference is not None and (key := self._keys[field.name]) is not None:
                 scope[f"key_{value}"] = key
-                body.append(f"{condition}{value} = key_{value}({value})")
+                call = f"key_{value}.get({value}, {value})" if isinstance(key, dict) else f"key_{value}({value})"
+                body.append(f"{condition}{value} = {call}")
         count = " + ".join(f"({value} is not None)" for value in natural) or "0"
         body.append(f"if len(refs) != {count}: refused()")
         body.append(f"rows.append(({', '.join(row)},))")
@@ -110,36 +105,25 @@ class LineParser:
         return [f"{value} = decode_{value}({value})"]
 
     def _decoder(self, field: AnyField) -> Decoder:
-        kind = type(final_field(field))
-        if kind is fields.DateField:
-            return _day
-        if kind is fields.DateTimeField and settings.USE_TZ and self._connection.timezone_name == "UTC":
-            return _moment if self._connection.vendor == "postgresql" else _naive_moment
-        return decoder(field, self._connection)
+        final = final_field(field)
+        is_postgresql = self._connection.vendor == "postgresql"
+        if isinstance(final, JSONField):
+            return for_jsonb_column if is_postgresql else for_json_column
+        if type(final) is fields.DateField:
+            return day
+        if type(final) is fields.DateTimeField and settings.USE_TZ and self._connection.timezone_name == "UTC":
+            return moment if is_postgresql else naive_moment
+        self.is_portable = False
+        return _refusing(decoder(field, self._connection))
 
 
-def _refused() -> None:
-    raise ValueError("not a line that needs no closer look")
+def _refusing(decode: Decoder) -> Decoder:
+    """Let a decoder raise nothing of Django's own."""
 
+    def decoded(value: Any) -> Any:
+        try:
+            return decode(value)
+        except ValidationError as error:
+            raise ValueError("the field does not take the value") from error
 
-def _day(text: str) -> str:
-    """Take a date as it is, which every engine does: no other form of ISO 8601."""
-    date.fromisoformat(text)
-    if len(text) != 10 or text[4] != "-" or text[7] != "-":
-        _refused()
-    return text
-
-
-def _moment(text: str) -> str:
-    """Take a moment in UTC as it is."""
-    datetime.fromisoformat(text)
-    is_plain = len(text) in (25, 32) and text[4] == text[7] == "-" and text[10] == "T" and text.endswith("+00:00")
-    if not is_plain:
-        _refused()
-    return text
-
-
-def _naive_moment(text: str) -> str:
-    """Write a moment in UTC as Django does where columns have no time zone."""
-    text = _moment(text)
-    return f"{text[:10]} {text[11:-6]}"
+    return decoded

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from backups.errors import PackageDamaged
-from backups.records.values import dumps, exact_loads
+from backups.records.jsontext import dumps, exact_loads
 
 Key = list[Any]
 """An identity or a natural key, as JSON holds it."""

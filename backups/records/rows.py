@@ -12,12 +12,13 @@ from django.core.exceptions import ValidationError
 from django.db.models import IntegerField, Model
 
 from backups import databases
+from backups.databases import base
 from backups.databases.base import batched
-from backups.databases.lines import LinePage
-from backups.pipeline import beside
+from backups.pipeline import mapped
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique
-from backups.records.lines import LineFormat, Page
+from backups.records.lines import LineFormat, page_of
+from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
@@ -47,30 +48,28 @@ class RowReader:
         for rows in self.database.stream(self._selection, CHUNK_ROWS):
             yield from self._records(rows)
 
-    def pages(self) -> Iterator[Page]:
-        """Read every row as a line of a package, many at a time."""
+    def pages(self, *, is_digested: bool = True) -> Iterator[Page]:
+        """Read every row as a line of a package, many at a time; ``is_digested`` where their content is wanted, too."""
         if self.format.query is None:
-            yield from (Page.of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
+            yield from (page_of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
             return
-        after: int | None = None
+        finish, after = self.format.finisher(is_digested=is_digested), None
         for left in reversed(range(ODD_PAGES)):
-            rows = 0
-            for size, page in beside(self._finished, self.database.lines(self.format.query, after)):
+            last: Page | None = None
+            for page in mapped(finish, self.database.lines(self.format.query, after)):
                 if page is None:
-                    rows = size
                     break
                 yield page
-                after = parse(page.lines[-1], self.table.label).pk
-            if not rows:
+                last = page
+            else:
                 return
-            while records := list(self._records(self.database.rows_after(self._selection, after, rows))):
-                yield Page.of(self.table, records)
+            if last is not None:
+                after = parse(last.lines[-1], self.table.label).pk
+            while records := list(self._records(self.database.rows_after(self._selection, after, base.LINE_ROWS))):
+                yield page_of(self.table, records)
                 after = records[-1].pk
                 if left:
                     break
-
-    def _finished(self, page: LinePage) -> tuple[int, Page | None]:
-        return page.rows, self.format.finish(page)
 
     @cached_property
     def format(self) -> LineFormat:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -16,10 +16,10 @@ from backups import conf
 from backups.errors import PackageDamaged
 from backups.records import identity
 from backups.records.identity import Identity, Part, Rule
+from backups.records.jsontext import canonical, dumps
 from backups.records.record import Key, Record
 from backups.records.relations import AnyField, column_of, final_field, has_constraint, key_model, related_model
 from backups.records.selection import primary_key_fields
-from backups.records.values import LONG_NUMBER, canonical, dumps, number_shapes, plain_dumps_many
 
 ADMIN_LOG = "admin.logentry"
 
@@ -246,16 +246,6 @@ class Table:
         if index is None or not isinstance(value, list):  # not a list: a reference that dangles
             return value
         return value[index] if index < len(value) else None
-
-
-def canonical_json(values: Sequence[Any]) -> list[bytes]:
-    """Write values of JSON columns as they are in contents. Raises ``TypeError`` where orjson refuses one."""
-    written = plain_dumps_many(values, sort_keys=True)
-    whole = b"\n".join(written)
-    shapes = number_shapes(whole)
-    if not any(shape in shapes for shape in (LONG_NUMBER, b"0e0", b"0e+0")) and b"-0.0" not in whole:
-        return written
-    return plain_dumps_many(list(map(canonical, values)), sort_keys=True)
 
 
 def _is_plain(key: Any) -> bool:

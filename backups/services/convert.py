@@ -34,11 +34,12 @@ from backups.records.comparison import Scratch
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_parts
-from backups.records.lines import Page
+from backups.records.jsontext import EXACT_DECODER
+from backups.records.lines import page_of
+from backups.records.pages import Page
 from backups.records.record import Key
 from backups.records.rows import CHUNK_ROWS, KeyCache
 from backups.records.table import Table
-from backups.records.values import EXACT_DECODER
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
@@ -251,7 +252,7 @@ class _Conversion:
                 for record in records:
                     if record.fields[name]:
                         self.files.refer(alias, record.fields[name])
-            yield Page.of(table, records)
+            yield page_of(table, records)
 
     def _write_files(self) -> FilesEntry:
         """Write the list of the files: those that came along, and of a migration package those that did not."""

@@ -19,10 +19,9 @@ from backups.errors import BackupError, DifferencesFound
 from backups.package.manifest import FileRecord, FilesEntry, Manifest, ModelEntry
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
-from backups.pipeline import beside
 from backups.records import coverage
-from backups.records.digest import ContentDigest
-from backups.records.lines import Page
+from backups.records.digest import digest_of
+from backups.records.pages import Page
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
@@ -132,17 +131,13 @@ def write_package(
 def write_pages(
     writer: PackageWriter, table: Table, pages: Iterable[Page], progress: Progress, *, next_key: int | None
 ) -> ModelEntry:
-    """Write the records of one table, while its next page is read."""
-    digest = ContentDigest()
+    """Write the records of one table."""
+    content = 0
     with writer.model(table.label) as model:
-
-        def take(page: Page) -> None:
+        for page in pages:
             model.write(page.block)
-            digest.add(page.contents)
-            progress.advance(len(page.lines))
-
-        for _ in beside(take, pages):
-            pass
+            content += page.content
+            progress.advance(page.rows)
     return ModelEntry(
         label=table.label,
         table=table.name,
@@ -150,7 +145,7 @@ def write_pages(
         columns=schema.columns(table),
         identity=schema.identity(table),
         references=schema.references(table),
-        digest=digest.hexdigest(),
+        digest=digest_of(content),
         next_key=next_key,
         chunks=tuple(model.chunks),
     )

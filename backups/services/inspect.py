@@ -16,7 +16,7 @@ from backups.package.fixtures import FixtureObject
 from backups.package.foreign import MAX_METADATA_BYTES, ForeignFile, ForeignMember, contents, recognise
 from backups.package.manifest import Manifest
 from backups.package.reader import PackageReader
-from backups.records.values import EXACT_DECODER, loads
+from backups.records.jsontext import EXACT_DECODER, loads
 from backups.reporting import NoProgress, Progress
 from backups.services.catalogue import package_path
 from backups.services.keys import Keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from backups import databases
 from backups.databases.base import Row, batched
 from backups.records.identity import unique_sets
 from backups.records.parameters import LineParser
+from backups.records.parsing import Lines
 from backups.records.record import Key, parse
 from backups.records.relations import column_of, get_field, has_constraint, is_emptied, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
@@ -121,27 +123,37 @@ class Loader:
 
     def _insert_lines(self, table: Table, writer: RowWriter) -> None:
         """Insert all rows of a table as they are in the package, but for the keys in their references."""
-        parser = LineParser(table, writer, self.plan.keys_held(table))
+        parser = LineParser(table, writer, self.plan.keys_held(table), is_text=self.database.takes_text)
+        waiting: deque[Lines] = deque()
+        for parameters in parser.parsed(self._batches(table, waiting)):
+            lines = waiting.popleft()
+            if parameters is not None and self._is_inserted(table, writer, parameters, len(lines.lines)):
+                self._progress.advance(len(lines.lines))
+            else:
+                self._insert_rows(table, writer, self.plan.rows_of(table.label, lines.lines, lines.after))
+
+    def _batches(self, table: Table, waiting: deque[Lines]) -> Iterator[Lines]:
+        """Read lines of the package; who parses them may be behind, so that they are kept in ``waiting``."""
         after = None
         for lines in batched(self.plan.source.package.lines(table.label), BATCH_ROWS):
-            parameters = parser.rows(lines, after)
-            if parameters is not None and self._is_inserted(table, writer, parameters):
-                self._progress.advance(len(lines))
-            else:
-                self._insert_rows(table, writer, self.plan.rows_of(table.label, lines, after))
+            waiting.append(Lines(lines=lines, after=after))
+            yield waiting[-1]
             after = parse(lines[-1], table.label).pk
 
     def _insert_rows(self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]) -> None:
         batch = list(self._parameters(table, writer, rows))
-        if not self._is_inserted(table, writer, [parameters for _, parameters in batch]):
+        if not self._is_inserted(table, writer, [parameters for _, parameters in batch], len(batch)):
             self._insert_one_by_one(table, writer, batch)
         self._progress.advance(len(batch))
 
-    def _is_inserted(self, table: Table, writer: RowWriter, rows: Sequence[Row]) -> bool:
-        """Insert all rows or none."""
+    def _is_inserted(self, table: Table, writer: RowWriter, rows: Sequence[Row] | bytes, count: int) -> bool:
+        """Insert all rows or none; ``bytes`` are the text of so many."""
         try:
             with self.database.savepoint():
-                self.database.insert(table.name, writer.columns, rows)
+                if isinstance(rows, bytes):
+                    self.database.insert_text(table.name, writer.columns, rows, count)
+                else:
+                    self.database.insert(table.name, writer.columns, rows)
         except REFUSALS:
             return False
         return True

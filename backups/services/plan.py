@@ -15,6 +15,7 @@ from backups import conf, databases
 from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
 from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
 from backups.records.identity import natural_key_parts, of_model
+from backups.records.parameters import Keys
 from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Reference, Table
@@ -145,19 +146,21 @@ class Plan:
         for record in self.source.records_of(label, lines, after):
             yield PlannedRow(record, self.target_key(label, record.pk), CREATED)
 
-    def keys_held(self, table: Table) -> dict[str, Callable[[Any], Any] | None]:
+    def keys_held(self, table: Table) -> dict[str, Keys | None]:
         """Return, for each reference by name, what turns the key that it held into the one that it gets.
 
         None where that is the same key; no entry where it takes the identity of the row referred to.
         """
-        held: dict[str, Callable[[Any], Any] | None] = {}
+        held: dict[str, Keys | None] = {}
         for reference, name, keys in self._ways(table):
             plan = self.tables.get(_label_followed(reference))
             if reference.keys_of is None:
                 held[name] = None
             elif plan is not None:
-                changes = any(plan.table.key_follows) if plan.keys is None else plan.keys.size
-                held[name] = keys if changes else None
+                if plan.keys is None:
+                    held[name] = keys if any(plan.table.key_follows) else None
+                else:
+                    held[name] = (plan.keys.numbers or keys) if plan.keys.size else None
         return held
 
     def records(self, label: str) -> Iterator[Record]:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 from backups import conf
-from backups.pipeline import beside
 from backups.records.comparison import (
     CHANGED,
     CREATED,
@@ -21,8 +20,8 @@ from backups.records.comparison import (
     Twins,
     differing_fields,
 )
-from backups.records.digest import ContentDigest
-from backups.records.lines import Page
+from backups.records.digest import digest_of
+from backups.records.pages import Page
 from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Table
@@ -68,14 +67,11 @@ class Prover:
         ``rows`` is how many the table has, for those who watch.
         """
         expected = LinesInOrder(blocks, table, expected_keys)
-        return all(beside(expected.are_next, self._pages(table, rows))) and expected.are_all
+        return all(map(expected.are_next, self._pages(table, rows, is_digested=False))) and expected.are_all
 
     def digest(self, table: Table, rows: int) -> str:
         """Return the digest of a table's content."""
-        digest = ContentDigest()
-        for _ in beside(lambda page: digest.add(page.contents), self._pages(table, rows)):
-            pass
-        return digest.hexdigest()
+        return digest_of(sum(page.content for page in self._pages(table, rows)))
 
     def differences(
         self, table: Table, rows: int, records: Callable[[], Iterable[Record]], extras: Extras
@@ -100,10 +96,10 @@ class Prover:
         comparison.drop()
         return findings, unchanged
 
-    def _pages(self, table: Table, rows: int) -> Iterator[Page]:
+    def _pages(self, table: Table, rows: int, *, is_digested: bool = True) -> Iterator[Page]:
         self._progress.start(f"verify {table.label}", rows)
-        for page in RowReader(table, self.using, self._keys).pages():
-            self._progress.advance(len(page.lines))
+        for page in RowReader(table, self.using, self._keys).pages(is_digested=is_digested):
+            self._progress.advance(page.rows)
             yield page
         self._progress.finish()
 

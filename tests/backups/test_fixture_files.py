@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups.package.foreign import contents, recognise
-from backups.records.values import EXACT_DECODER
+from backups.records.jsontext import EXACT_DECODER
 from documents.models import DocumentType
 from tests.backups.conftest import nothing_changes
 from tests.fixtures import TYPE, user, write

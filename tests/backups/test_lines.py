@@ -15,7 +15,9 @@ from django.utils import timezone
 from backups import databases
 from backups.databases import base, mysql
 from backups.records import coverage
+from backups.records.digest import sum_of
 from backups.records.parameters import LineParser
+from backups.records.parsing import Lines
 from backups.records.record import parse
 from backups.records.rows import ODD_PAGES, RowReader, RowWriter
 from backups.records.table import Table
@@ -44,15 +46,15 @@ TEXTS = [
 ]
 
 
-def read_both_ways(table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Yield lines, then contents, of all rows of a table: as the database writes them, and one by one."""
+def read_both_ways(table: Table) -> Iterator[tuple[object, object]]:
+    """Yield lines, then content, of all rows of a table: as the database writes them, and one by one."""
     reader = RowReader(table, "default")
-    pages = [(list(page.lines), list(page.contents)) for page in reader.pages()]
+    pages = list(reader.pages())
     records = list(reader.records())
     lines = [record.line(table.label) for record in records]
-    yield [line for page, _ in pages for line in page], lines
+    yield [line for page in pages for line in page.lines], lines
     contents = [table.content(record) for record in records]
-    yield [content for _, page in pages for content in page], contents
+    yield sum(page.content for page in pages), sum_of(contents)
 
 
 def is_written_by_database(table: Table) -> bool:
@@ -153,9 +155,9 @@ def test_a_parser_of_many_lines_gives_the_parameters_of_each(awkward: System) ->
     for model in coverage.of_database("default").models:
         table = Table(model)
         reader, writer = RowReader(table, "default"), RowWriter(table, "default")
-        parser = LineParser(table, writer, {one.name: None for one in table.references})
+        parser = LineParser(table, writer, {one.name: None for one in table.references}, is_text=False)
         for line in (one.line(table.label) for one in islice(reader.records(), 100)):
-            rows = parser.rows([line])
+            (rows,) = parser.parsed([Lines(lines=[line], after=None)])
             if rows is None:
                 continue
             record = parse(line, table.label)
@@ -196,10 +198,11 @@ def test_a_line_that_is_not_as_written_is_left_to_a_closer_look(lite: System, ch
     add_documents(["a", "b", "c"])
     table = Table(Document)
     line = next(RowReader(table, "default").records()).line(table.label)
-    parser = LineParser(table, RowWriter(table, "default"), {one.name: None for one in table.references})
-    assert parser.rows([line]) is not None
+    keys = {one.name: None for one in table.references}
+    parser = LineParser(table, RowWriter(table, "default"), keys, is_text=False)
+    assert next(parser.parsed([Lines(lines=[line], after=None)])) is not None
     assert changed[0] in line
-    assert parser.rows([line, line.replace(*changed, 1)]) is None
+    assert next(parser.parsed([Lines(lines=[line, line.replace(*changed, 1)], after=None)])) is None
 
 
 def test_mariadb_takes_rows_from_files_as_from_statements(new_system: Callable[..., System]) -> None:
@@ -213,7 +216,7 @@ def test_mariadb_takes_rows_from_files_as_from_statements(new_system: Callable[.
             with connection.cursor() as cursor:
                 cursor.execute("CREATE TEMPORARY TABLE loaded (id INT PRIMARY KEY, text TEXT, nothing TEXT)")
                 database = databases.of("default")
-                assert database._takes_files is option
+                assert database.takes_text is option
                 database.insert("loaded", ["id", "text", "nothing"], rows)
                 cursor.execute("SELECT id, text, nothing FROM loaded ORDER BY id")
                 found.append(cursor.fetchall())

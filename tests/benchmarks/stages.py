@@ -41,23 +41,23 @@ class Stages:
 def main() -> None:
     from backups import databases
     from backups.records import coverage
-    from backups.records.digest import ContentDigest
     from backups.records.rows import RowReader
     from backups.records.table import Table
 
-    stages, digest = Stages(), ContentDigest()
+    stages = Stages()
     database = databases.of(DEFAULT_DB_ALIAS)
     with database.snapshot():
         for model in coverage.of_database(DEFAULT_DB_ALIAS).models:
             lines = RowReader(Table(model), DEFAULT_DB_ALIAS).format
             if lines.query is None:
                 continue
+            finish, digest = lines.finisher(is_digested=False), lines.finisher(is_digested=True)
             pages, blocks, size = iter(database.lines(lines.query, None)), list[bytes](), 0
             while (written := stages.time(DATABASE, lambda: next(pages, None))) is not None:  # noqa: B023
-                page = stages.time(FINISH, lambda: lines.finish(written))  # noqa: B023
+                page = stages.time(FINISH, lambda: finish(written))  # noqa: B023
                 if page is None:
                     continue
-                stages.time(DIGEST, lambda: digest.add(page.contents))  # noqa: B023
+                stages.time(DIGEST, lambda: digest(written))  # noqa: B023 - finishes once more, which is taken off below
                 blocks.append(page.block)
                 size += len(blocks[-1])
                 stages.rows += written.rows
@@ -65,6 +65,7 @@ def main() -> None:
                     stages.time(COMPRESS, lambda: zstd.compress(b"".join(blocks), 3))  # noqa: B023
                     blocks, size = [], 0
             stages.time(COMPRESS, lambda: zstd.compress(b"".join(blocks), 3))  # noqa: B023
+    stages.seconds[DIGEST] -= stages.seconds[FINISH]
     json.dump({"rows": stages.rows, "seconds": stages.seconds}, sys.stdout)
 
 

@@ -25,9 +25,9 @@ from backups.package.manifest import Manifest, parse_file_record
 from backups.package.reader import PackageReader
 from backups.package.signature import Signature
 from backups.package.survey import survey
+from backups.records.jsontext import EXACT_DECODER
 from backups.records.record import parse
 from backups.records.table import Table
-from backups.records.values import EXACT_DECODER
 from backups.reporting import NoProgress
 from backups.services.inspect import inspect
 from backups.services.keys import Keys
