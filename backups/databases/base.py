@@ -20,7 +20,9 @@ from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, 
 Row = Sequence[Any]
 
 LINE_ROWS = 500
-"""Lines in a page: some hundred KiB, so that neither passing pages on nor holding them costs much."""
+"""Lines in a page, at most or about."""
+PAGE_BYTES = 200_000
+"""A page, as far as an engine knows: neither passing pages on nor holding them costs much, in time or memory."""
 
 DEADLOCKS = 10
 """Attempts to lock tables that others write to; each costs one of those others at most its transaction."""

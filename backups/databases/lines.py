@@ -16,7 +16,7 @@ QUOTE = "\x01"
 ABSENT = "\x05"
 """Stands before what is written for null, as many times as there would be quotation marks otherwise."""
 END = "\x02"
-"""Ends a line, for an engine that gives many of them in one text."""
+"""Stands between lines."""
 ODD = "\x03"
 """Stands for a value that the database cannot write as its kind is written."""
 JSON = "\x04"
@@ -92,7 +92,7 @@ class Lines:
 class LinePage:
     """Some lines, with ``END`` between them.
 
-    Where they are ``escaped``, backslashes and what they escape are as in JSON, and line feeds are between the lines.
+    Where they are ``escaped``, backslashes and what they escape are as in JSON.
     """
 
     text: bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.db.models import JSONField, fields
@@ -36,6 +36,9 @@ def page_of(table: Table, records: Iterable[Record]) -> Page:
     records = list(records)
     lines = dumps_many([record.whole(table.label) for record in records])
     return Page.of(lines, map(table.content_in, lines, records))
+
+
+_Any = TypeVar("_Any", bound=Piece)
 
 
 class LineFormat:
@@ -81,7 +84,7 @@ class LineFormat:
         pieces += self._refs()
         if self._refs_may_be_absent and self.table.json_fields:
             return None  # what is in a JSON column could be taken for them
-        return Lines([*pieces, "}"], key.sql, self._selection.source())
+        return Lines(_merged([*pieces, "}"]), key.sql, self._selection.source())
 
     def _refs(self) -> list[Piece]:
         """Write the primary keys behind references, each after a comma but for the first."""
@@ -91,9 +94,10 @@ class LineFormat:
             comma = "" if not pieces and not reference.field.null else ","
             named = [f"{comma}{QUOTE}{reference.name}{QUOTE}:", *value]
             if reference.field.null:
+                column = self._column((reference.name,))
                 absent = ABSENT * _quotes_in(named) + "-"
                 self._absent[absent] = ""
-                pieces.append(Choice(self._column((reference.name,)), self._column((reference.name,)), absent, named))
+                pieces.append(Choice(column, column, absent, _merged(named)))
             else:
                 pieces += named
         self._refs_may_be_absent = bool(pieces) and all(one.field.null for one in self._refers)
@@ -111,7 +115,7 @@ class LineFormat:
             if value is None:
                 return None
             key += [",", *value]
-        key = ["[", *key[1:], "]"]
+        key = _merged(["[", *key[1:], "]"])
         if not reference.field.null:
             return [*key]
         absent = ABSENT * _quotes_in(key) + "null"
@@ -176,6 +180,17 @@ def _kind(field: AnyField) -> Kind | None:
         return Kind.JSON
     plain = plain_type(field)
     return _STOCK_KINDS.get(type(field)) if plain is None else _KINDS[plain]
+
+
+def _merged(pieces: Sequence[_Any]) -> list[_Any]:
+    """Join what always stands together: a database takes as long for a short piece as for a long one."""
+    merged: list[Any] = []
+    for piece in pieces:
+        if merged and isinstance(piece, str) and isinstance(merged[-1], str):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return merged
 
 
 def _quotes_in(pieces: Sequence[Piece]) -> int:

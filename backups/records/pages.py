@@ -18,7 +18,6 @@ _UNFIT = b"\xff"
 """No byte of UTF-8: what becomes of control characters, which no line has."""
 _CONTROL = bytes(range(32))
 _FINAL = bytes.maketrans(_CONTROL, _UNFIT + b'"\n' + _UNFIT * 29)
-_FINAL_ESCAPED = bytes.maketrans(_CONTROL, _UNFIT + b'"' + _UNFIT * 8 + b"\n" + _UNFIT * 21)
 _PLACE = b"\x7f\x7fJSON\x7f\x7f"
 """Keeps the place of a JSON column. Whether a text has it too shows in how often it is there."""
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
@@ -88,7 +87,7 @@ class Finisher:
         for written, meant in self.replacements:
             if written in text:
                 text = text.replace(written, meant)
-        text = text.translate(_FINAL_ESCAPED if page.escaped else _FINAL)
+        text = text.translate(_FINAL)
         if _UNFIT in text:
             return None
         made = self._with_objects(text, objects) if objects else self._page(text)

@@ -1,0 +1,95 @@
+"""A second process gives the results that one would, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from operator import neg
+from pathlib import Path
+
+import pytest
+
+from backups import pipeline
+from backups.errors import BackupError
+from backups.pipeline import FEW, Companion, mapped
+
+MANY = 5 * FEW
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, MANY])
+def test_results_come_in_order(monkeypatch: pytest.MonkeyPatch, processors: int, count: int) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: processors)
+    assert list(mapped(neg, range(count))) == [-number for number in range(count)]
+
+
+def test_many_are_shared_with_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    processes = set(mapped(_process, range(MANY)))
+    assert len(processes) == 2
+    assert os.getpid() in processes
+
+
+def _process(_: int) -> int:
+    return os.getpid()
+
+
+def test_whoever_has_enough_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    taken = []
+    results = mapped(neg, (taken.append(number) or number for number in range(MANY)))  # type: ignore[func-returns-value]
+    assert len(list(islice(results, FEW + 2))) == FEW + 2
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) < FEW + 10
+    assert not _children(os.getpid())
+
+
+def test_what_the_items_raise_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        list(mapped(neg, (1 // (MANY - number) for number in range(MANY + 1))))
+    assert not _children(os.getpid())
+
+
+def test_a_process_that_ends_by_itself_is_an_error() -> None:
+    with Companion(os._exit) as companion, pytest.raises(BackupError, match="exit code 3"):
+        companion(3)
+
+
+TWO_PROCESSES = """
+import time
+from backups.pipeline import Companion
+with Companion(time.sleep) as companion:
+    companion(0)
+    print("both are at work", flush=True)
+    companion(0.2)
+"""
+
+
+def test_a_process_does_not_outlive_the_one_that_it_works_for() -> None:
+    with subprocess.Popen([sys.executable, "-c", TWO_PROCESSES], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (other,) = _children(process.pid)
+        process.kill()
+    ends = time.monotonic() + 10
+    while Path(f"/proc/{other}").exists():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_signals_are_left_to_the_one_that_it_works_for() -> None:
+    with Companion(neg) as companion:
+        assert companion(1) == -1
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(companion._process.pid, number)
+        assert companion(2) == -2
+
+
+def _children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in text.split()]
