@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model
+from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
 from backups.databases.base import Row
@@ -19,6 +20,12 @@ from backups.databases.text import text_of
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
 
+
+STREAM_ROWS = 20_000
+"""Rows of one statement: to begin another one costs little then."""
+STREAM_SECONDS = 3600
+"""The server gives up whoever does not read for so long; its own minute is short where disks are slow."""
+_END, _ODD = END.encode(), ODD.encode()
 
 FILE_ROWS = 100
 """Fewer are inserted, which says what is wrong with one."""
@@ -38,15 +45,25 @@ class Database(base.Database):
     WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
     def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
-        # By key, as in stream().
-        statement = f"SELECT {self._joined(query.pieces)}, {query.key} FROM {query.source}"
-        rows = base.LINE_ROWS
-        while rows == base.LINE_ROWS:
+        # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
+        # that it cannot be the whole table.
+        statement = f"SELECT CAST({self._joined(query.pieces)} AS BINARY), {query.key} FROM {query.source}"
+        rows = STREAM_ROWS
+        while rows == STREAM_ROWS:
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
-            page = self._fetch(f"{statement}{where} ORDER BY {query.key} LIMIT {rows}", ())
-            if rows := len(page):
+            rows = 0
+            for page in self._stream(f"{statement}{where} ORDER BY {query.key} LIMIT {STREAM_ROWS}", base.LINE_ROWS):
+                rows += len(page)
                 after = page[-1][1]
-                yield LinePage(END.join([line or ODD for line, _ in page]).encode(), rows)
+                yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
+
+    def _stream(self, statement: str, size: int) -> Iterator[Sequence[Row]]:
+        """Run a statement whose result the server holds, and yield so many rows of it at a time."""
+        with self.connection.wrap_database_errors, closing(self.connection.connection.cursor(SSCursor)) as cursor:
+            cursor.execute(f"SET net_write_timeout = {STREAM_SECONDS}")
+            cursor.execute(statement)
+            while rows := cursor.fetchmany(size):
+                yield rows
 
     def _written(self, value: Value) -> str:
         column = value.sql
