@@ -7,6 +7,7 @@ The process is a program of its own, no fork: that would keep the connections an
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -115,6 +116,7 @@ def _serve(connection: Connection) -> None:
     """Call the function that comes first with all that comes after it, until nobody is there any more."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the other process, which ends this one
         signal.signal(number, signal.SIG_IGN)
+    gc.disable()  # what is made goes away with its page
     try:
         function = connection.recv()
         while True:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model
@@ -15,7 +17,7 @@ from MySQLdb.cursors import SSCursor
 from backups.databases import base
 from backups.databases.base import Row
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
-from backups.databases.text import text_of
+from backups.databases.text import NoText, text_of
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -88,11 +90,10 @@ class Database(base.Database):
                 yield from (value for (value,) in page)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        text = text_of(rows) if len(rows) >= FILE_ROWS and self.takes_text else None
-        if text is None:
-            super().insert(table, columns, rows)
-        else:
-            self.insert_text(table, columns, text, len(rows))
+        if len(rows) >= FILE_ROWS and self.takes_text:
+            with suppress(NoText):
+                return self.insert_text(table, columns, text_of(rows), len(rows))
+        return super().insert(table, columns, rows)
 
     def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
         names = ", ".join(self._quote(column) for column in columns)
@@ -163,6 +164,50 @@ class Database(base.Database):
             if least > self.next_key(model):
                 with self.connection.cursor() as cursor:
                     cursor.execute(f"ALTER TABLE {self._quote(model._meta.db_table)} AUTO_INCREMENT = {int(least)}")
+
+    def check_constraints(self) -> None:
+        """Look for rows that refer to nothing, in one pass over each table: Django makes one for each foreign key.
+
+        By the primary index, because InnoDB looks up every row of another one that this transaction has written.
+        """
+        for table, references in self._foreign_keys().items():
+            joins, dangles = [], []
+            for number, (to_table, columns) in enumerate(references):
+                equal = [f"r{number}.{self._quote(to)} = t.{self._quote(column)}" for column, to in columns]
+                joins.append(f" LEFT JOIN {to_table} r{number} ON {' AND '.join(equal)}")
+                held = [f"t.{self._quote(column)} IS NOT NULL" for column, _ in columns]
+                dangles.append(f"({' AND '.join(held)} AND r{number}.{self._quote(columns[0][1])} IS NULL)")
+            # A table that is not ours need not have a primary key.
+            index = " FORCE INDEX (PRIMARY)" if self._has_primary_key(table) else ""
+            found = f"FROM {self._quote(table)} t{index}{''.join(joins)} WHERE {' OR '.join(dangles)}"
+            if self._value(f"SELECT 1 {found} LIMIT 1"):
+                raise IntegrityError(f"{table} has rows that refer to none")
+
+    def _foreign_keys(self) -> dict[str, list[tuple[str, list[tuple[str, str]]]]]:
+        """Return what the foreign keys of each table refer to: a table, and pairs of their columns with its own."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,"
+                " referenced_column_name FROM information_schema.key_column_usage"
+                " WHERE table_schema = DATABASE() AND referenced_table_name IS NOT NULL"
+                " ORDER BY table_name, constraint_name, ordinal_position"
+            )
+            rows = cursor.fetchall()
+        found: dict[str, list[tuple[str, list[tuple[str, str]]]]] = {}
+        for (table, _), group in groupby(rows, key=itemgetter(0, 1)):
+            columns = list(group)
+            to_table = f"{self._quote(columns[0][2])}.{self._quote(columns[0][3])}"
+            found.setdefault(table, []).append((to_table, [(row[4], row[5]) for row in columns]))
+        return found
+
+    def _has_primary_key(self, table: str) -> bool:
+        return bool(
+            self._value(
+                "SELECT COUNT(*) FROM information_schema.table_constraints"
+                " WHERE table_schema = DATABASE() AND table_name = %s AND constraint_type = 'PRIMARY KEY'",
+                [table],
+            )
+        )
 
     def databases(self, prefix: str) -> list[str]:
         with self.connection.cursor() as cursor:

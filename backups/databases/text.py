@@ -15,22 +15,40 @@ _WRITE: dict[type, Callable[[Any], str]] = {
     bool: lambda value: "1" if value else "0",
     type(None): lambda _: _NULL,
 }
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r", "\0": r"\0"})
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r", "\0": r"\0"}
+_TRANSLATED = str.maketrans(_ESCAPES)
 
 
-def text_of(rows: Sequence[Sequence[Any]]) -> bytes | None:
-    """Write rows as text; None where a value is not a text, a whole number, a boolean or null."""
+class NoText(Exception):
+    """Rows with a value whose text is the driver's affair."""
+
+
+def text_of(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Write rows as text. Raises ``NoText`` where a value is not a text, a whole number, a boolean or null."""
     try:
-        texts = [[_WRITE[value.__class__](value) for value in row] for row in rows]
-    except KeyError:
-        return None
-    text = "\n".join(["\t".join(row) for row in texts])
-    nulls = sum(row.count(None) for row in rows)
-    separators = sum(map(len, rows)) - 1
-    if text.count("\\") != nulls or text.count("\t") + text.count("\n") != separators or "\0" in text or "\r" in text:
-        escaped = (
-            [_NULL if value is None else _WRITE[value.__class__](value).translate(_ESCAPES) for value in row]
-            for row in rows
-        )
-        text = "\n".join(["\t".join(row) for row in escaped])
-    return f"{text}\n".encode()
+        lines = ["\t".join([_WRITE[value.__class__](value) for value in row]) for row in rows]
+    except KeyError as error:
+        raise NoText(f"a value of the type {error}") from error
+    text = "\n".join([*lines, ""])
+    nulls = sum([row.count(None) for row in rows])
+    separators = sum(map(len, rows))
+    if not _is_sound(text, nulls, separators):
+        # Nearly always it is a backslash, in JSON.
+        for number, row in enumerate(rows):
+            if not _is_sound(lines[number], row.count(None), len(row) - 1):
+                lines[number] = "\t".join(map(_escaped, row))
+        text = "\n".join([*lines, ""])
+    return text.encode()
+
+
+def _is_sound(text: str, nulls: int, separators: int) -> bool:
+    """Whether there is no character in a text that wants an escape, but for those that are not of values."""
+    is_sound = text.count("\\") == nulls and text.count("\t") + text.count("\n") == separators
+    return is_sound and "\0" not in text and "\r" not in text
+
+
+def _escaped(value: Any) -> str:
+    if value is None:
+        return _NULL
+    text = _WRITE[value.__class__](value)
+    return text.translate(_TRANSLATED) if any(map(text.__contains__, _ESCAPES)) else text

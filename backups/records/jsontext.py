@@ -148,11 +148,15 @@ def for_json_column(value: Any) -> str:
 
 def for_jsonb_column(value: Any) -> str:
     """Write what PostgreSQL is to read."""
+    try:
+        text = orjson.dumps(value)  # how it is written does not matter
+    except TypeError:
+        return for_json_column(value)
     # It writes numbers out, so that 1e19 comes back as an integer; 10000000000000000000.0 stays a float.
-    text = for_json_column(value)
-    return for_json_column(_written_out(value)) if "e+" in text else text
+    return for_json_column(_written_out(value)) if _EXPONENT.search(text) else text.decode()
 
 
+_EXPONENT = re.compile(rb"\de\d")
 _ENCODER = json.JSONEncoder()
 
 

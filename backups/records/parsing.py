@@ -5,19 +5,23 @@ Knows no Django, so that another process can do it: see ``backups.pipeline``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
+from itertools import chain
 from operator import lt
 from typing import Any
 
 import orjson
 
-from backups.databases.text import text_of
+from backups.databases.text import NoText, text_of
 from backups.records.compiled import function
 
 Row = Sequence[Any]
+
+PARSED_ROWS = 500
+"""Lines that are parsed at once: what is made of them fits into a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +48,29 @@ class Parser:
 
     def __call__(self, page: Lines) -> list[Row] | bytes | None:
         """Return what a database takes for the lines, or None where one of them wants a closer look."""
-        # A blank after the colon says that a line has numbers which orjson would round: see parse().
-        if not all(line.startswith(b'{"model":"') for line in page.lines):
-            return None
         try:
-            rows: list[Row] = self._rows(orjson.loads(b"[%b]" % b",".join(page.lines)))
+            if self.is_text:
+                return b"".join(map(text_of, self._parsed(page)))
+            return list(chain.from_iterable(self._parsed(page)))
+        except NoText:
+            return replace(self, is_text=False)(page)
         except REFUSALS:
             return None
-        if self.has_automatic_key:
-            keys = [row[0] for row in rows]
-            if (page.after is not None and keys[0] <= page.after) or not all(map(lt, keys, keys[1:])):
-                return None
-        return (text_of(rows) or rows) if self.is_text else rows
+
+    def _parsed(self, page: Lines) -> Iterator[list[Row]]:
+        after = page.after
+        for start in range(0, len(page.lines), PARSED_ROWS):
+            lines = page.lines[start : start + PARSED_ROWS]
+            # A blank after the colon says that a line has numbers which orjson would round: see parse().
+            if not all(line.startswith(b'{"model":"') for line in lines):
+                refused()
+            rows = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))
+            if self.has_automatic_key:
+                keys = [row[0] for row in rows]
+                if (after is not None and keys[0] <= after) or not all(map(lt, keys, keys[1:])):
+                    refused()
+                after = keys[-1]
+            yield rows
 
     @cached_property
     def _rows(self) -> Callable[[Sequence[Any]], list[Row]]:
