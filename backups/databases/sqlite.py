@@ -64,10 +64,10 @@ class Database(base.Database):
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             page = f"{statement}{where} ORDER BY {query.key} LIMIT {rows}"
             ((text, rows, after),) = self._fetch(
-                f"SELECT group_concat(line, '{END}'), COUNT(*), MAX(key) FROM ({page})", ()
+                f"SELECT CAST(group_concat(line, '{END}') AS BLOB), COUNT(*), MAX(key) FROM ({page})", ()
             )
             if rows:
-                yield LinePage(text.encode(), rows)
+                yield LinePage(text, rows)
 
     def _line(self, query: Lines) -> str:
         """Write a line where every value is of its kind: a column of SQLite takes whatever it is given."""
