@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SHARING = 3
+"""Of so many commands, one works with a second process."""
+
 
 @dataclass
 class Process:
@@ -76,7 +79,8 @@ class Zygote:
         out, err = (self._directory / f"{self._number}.{name}" for name in ("out", "err"))
         connection = self._connected()
         out.touch()
-        connection.sendall(json.dumps([command, str(out), str(err), host, clock]).encode())
+        shares = self._number % SHARING == 0
+        connection.sendall(json.dumps([command, str(out), str(err), host, clock, shares]).encode())
         return Process(connection, int(connection.recv(100)), out, err)
 
     def close(self) -> None:
@@ -117,7 +121,7 @@ def _serve(path: str) -> list[str]:
                 break
             connection.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    command, out, err, host, clock = json.loads(connection.recv(100_000))
+    command, out, err, host, clock, shares = json.loads(connection.recv(100_000))
     child = os.fork()
     if child:
         connection.sendall(str(child).encode())
@@ -136,6 +140,8 @@ def _serve(path: str) -> list[str]:
         _move_to(host)
     if clock:
         _set_clock(clock)
+    if shares:
+        _share()
     return list(command)
 
 
@@ -156,6 +162,13 @@ def _set_clock(ahead: float) -> None:
 
     now = timezone.now
     timezone.now = lambda: now() + timedelta(seconds=ahead)
+
+
+def _share() -> None:
+    """Have a second process work on every row, as on those of large tables."""
+    from backups import pipeline
+
+    pipeline.FEW = 0
 
 
 def _warm_up() -> Any:
