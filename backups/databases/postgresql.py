@@ -23,6 +23,9 @@ _IS_DATE = "{0} BETWEEN '0001-01-01' AND '9999-12-31'"
 _MOMENT = """'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'"""
 _IS_MOMENT = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'"
 
+KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
+"""The server asks after so many seconds of silence, and then so often: what does not answer is gone in two minutes."""
+
 GROUP_ROWS = 50
 """Lines in a text, which may have a gigabyte at most; more of them gain nothing."""
 _END = END.encode()
@@ -227,7 +230,11 @@ class Database(base.Database):
 
     @contextmanager
     def lock(self, purpose: str = "operation") -> Iterator[bool]:
-        # Advisory locks are per database and end with the connection that holds them.
+        # Advisory locks are per database and end with the connection that holds them. A host that has gone without a
+        # word keeps its connection until the server asks for it, which by default is after two hours.
+        with self.connection.cursor() as cursor:
+            for name, value in KEEPALIVES.items():
+                cursor.execute(f"SET {name} = {value}")
         key = zlib.crc32(f"django-backups-{purpose}".encode())
         held = bool(self._value("SELECT pg_try_advisory_lock(%s)", [key]))
         try:

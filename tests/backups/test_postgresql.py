@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
+from backups import databases
 from tests.backups.conftest import nothing_changes
 from tests.systems import System, installed
 
@@ -64,3 +65,11 @@ def test_they_come_back(columns: tuple[System, Any]) -> None:
     found = system.run("validate_restore", "latest")
     assert found.code == 3
     assert "numbers" in found.out
+
+
+def test_the_server_asks_whether_whoever_holds_the_lock_is_there(new_system: Callable[..., System]) -> None:
+    with new_system("postgresql").active(), databases.of("default").lock() as held:
+        assert held
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SHOW tcp_keepalives_idle")
+            assert cursor.fetchone() == ("60",)
