@@ -70,7 +70,12 @@ class Database(base.Database):
         )
         # COPY goes on while a page is worked on, where a cursor waits to be asked. A reader that goes away early has it
         # cancelled, which the transaction outlives only with a savepoint.
-        with self.savepoint(), self.connection.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
+        with (
+            self.savepoint(),
+            self.connection.cursor() as cursor,
+            self.connection.wrap_database_errors,
+            cursor.copy(f"COPY ({sql}) TO STDOUT") as copy,
+        ):
             texts: list[bytes] = []
             rows = size = 0
             for text, _, count in (bytes(group).rpartition(b"\t") for group in copy):

@@ -156,7 +156,7 @@ def for_jsonb_column(value: Any) -> str:
     return for_json_column(_written_out(value)) if _EXPONENT.search(text) else text.decode()
 
 
-_EXPONENT = re.compile(rb"\de\d")
+_EXPONENT = re.compile(rb"\de\+?\d")
 _ENCODER = json.JSONEncoder()
 
 
