@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.core.management.color import no_style
 from django.db import transaction
@@ -18,11 +18,17 @@ from django.db.models import Model
 from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
 
 Row = Sequence[Any]
+_Item = TypeVar("_Item")
 
 LINE_ROWS = 500
 """Lines in a page, at most or about."""
 PAGE_BYTES = 200_000
 """A page, as far as an engine knows: neither passing pages on nor holding them costs much, in time or memory."""
+
+FIRST_ROWS = 10
+"""Rows of which nobody knows yet how large they are."""
+MOST_BYTES = 4 * 1024 * 1024
+"""What is held of a table at a time, or a single row."""
 
 DEADLOCKS = 10
 """Attempts to lock tables that others write to; each costs one of those others at most its transaction."""
@@ -88,18 +94,20 @@ class Database:
     def _begin_snapshot(self) -> None:
         """Run the first statement of the transaction."""
 
-    def stream(self, selection: Selection, size: int) -> Iterator[Sequence[Row]]:
-        """Read all rows in the order of the primary key, ``size`` at a time, by asking for what follows the last.
+    def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
+        """Read all rows in the order of the primary key, at ``most`` so many at a time.
 
-        Holds no cursor open between the pages, so that other statements may run.
+        By asking for what follows the last: no cursor is open between the pages, so that other statements may run.
         """
-        page = self._fetch(selection.sql(limit=size), ())
+        size = PageSize(most)
+        page = self._fetch(selection.sql(limit=size.rows), ())
         while page:
             yield selection.convert(page)
-            if len(page) < size:
+            if len(page) < size.rows:
                 return
+            size.learn(len(page), weight(page))
             last = [page[-1][index] for index in selection.key]
-            page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size), _after_values(last))
+            page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size.rows), _after_values(last))
 
     def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
         """Let the database write the lines of a table, of the rows whose key follows ``after``."""
@@ -296,6 +304,37 @@ class Database:
             cursor.execute(sql, parameters or None)
             row = cursor.fetchone()
         return row[0] if row else None
+
+
+class PageSize:
+    """How many rows to ask for: few at first, then ``most`` of them, or as many as are no more than ``MOST_BYTES``."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = min(most, FIRST_ROWS)
+
+    def learn(self, rows: int, size: int) -> None:
+        """Take in how many bytes some rows have had."""
+        self.rows = max(1, min(self._most, 10 * self.rows, MOST_BYTES * rows // max(size, 1)))
+
+
+def weight(rows: Sequence[Row]) -> int:
+    """Return about how many bytes rows have, as far as that varies."""
+    return sum([len(value) for row in rows for value in row if isinstance(value, str | bytes | memoryview)])
+
+
+def limited(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Cut an iterable into lists of at ``most`` so many, which end when they weigh ``MOST_BYTES``."""
+    batch: list[_Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += weigh(item)
+        if len(batch) == most or size >= MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -59,12 +59,14 @@ class Database(base.Database):
                 after = page[-1][1]
                 yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
 
-    def _stream(self, statement: str, size: int) -> Iterator[Sequence[Row]]:
-        """Run a statement whose result the server holds, and yield so many rows of it at a time."""
+    def _stream(self, statement: str, most: int) -> Iterator[Sequence[Row]]:
+        """Run a statement whose result the server holds, and yield at ``most`` so many rows of it at a time."""
+        size = base.PageSize(most)
         with self.connection.wrap_database_errors, closing(self.connection.connection.cursor(SSCursor)) as cursor:
             cursor.execute(f"SET net_write_timeout = {STREAM_SECONDS}")
             cursor.execute(statement)
-            while rows := cursor.fetchmany(size):
+            while rows := cursor.fetchmany(size.rows):
+                size.learn(len(rows), base.weight(rows))
                 yield rows
 
     def _written(self, value: Value) -> str:

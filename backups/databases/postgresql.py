@@ -26,8 +26,8 @@ _IS_MOMENT = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00
 KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
 """The server asks after so many seconds of silence, and then so often: what does not answer is gone in two minutes."""
 
-GROUP_ROWS = 50
-"""Lines in a text, which may have a gigabyte at most; more of them gain nothing."""
+GROUP_ROWS = 10
+"""Lines in a text: both sides hold it whole, and more of them gain nothing."""
 _END = END.encode()
 
 DEADLOCK = "40P01"
@@ -46,15 +46,16 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def stream(self, selection: Selection, size: int) -> Iterator[Sequence[Row]]:
+    def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
         # A server-side cursor plans the joins once, where pages would plan them for each page.
+        size = base.PageSize(most)
         with self.connection.chunked_cursor() as cursor:
-            cursor.itersize = size
             if self.connection.timezone is not None:
                 # The moment is the same in any time zone; Django's own loader, which exchanges that, is Python.
                 cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(selection.sql())
-            while page := cursor.fetchmany(size):
+            while page := cursor.fetchmany(size.rows):
+                size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
 
     WRITES = frozenset(Kind)

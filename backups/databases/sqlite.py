@@ -48,10 +48,12 @@ class Database(base.Database):
         super().__init__(connection)
         self._to_make_again: list[str] = []
 
-    def stream(self, selection: Selection, size: int) -> Iterator[Sequence[Row]]:
+    def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
+        size = base.PageSize(most)
         with self.connection.cursor() as cursor:
             cursor.execute(selection.sql())
-            while page := cursor.fetchmany(size):
+            while page := cursor.fetchmany(size.rows):
+                size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
 
     WRITES = frozenset(Kind)
@@ -59,14 +61,16 @@ class Database(base.Database):
     def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
         # A page is one text: a step for each row would wait each time for whoever works on the page before.
         statement = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}"
-        rows = base.LINE_ROWS
-        while rows == base.LINE_ROWS:
+        size, rows, wanted = base.PageSize(base.LINE_ROWS), 0, 0
+        while rows == wanted:
+            wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
-            page = f"{statement}{where} ORDER BY {query.key} LIMIT {rows}"
+            page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
             ((text, rows, after),) = self._fetch(
                 f"SELECT CAST(group_concat(line, '{END}') AS BLOB), COUNT(*), MAX(key) FROM ({page})", ()
             )
             if rows:
+                size.learn(rows, len(text))
                 yield LinePage(text, rows)
 
     def _line(self, query: Lines) -> str:

@@ -36,7 +36,7 @@ class Lines:
 class Parser:
     """Makes parameters of the lines of one table, or text of them where ``is_text``: see ``backups.databases.text``.
 
-    ``body`` are the lines of code that append to ``rows`` what they make of ``whole``, and raise one of ``refusals``
+    ``body`` are the lines of code that append to ``rows`` what they make of ``whole``, and raise one of ``REFUSALS``
     for what wants a closer look; ``scope`` has what they name.
     """
 
@@ -81,7 +81,7 @@ class Parser:
         return {name: value for name, value in self.__dict__.items() if name != "_rows"}
 
 
-REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError)
+REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
 
 
 def refused() -> None:

@@ -30,6 +30,13 @@ class Record:
     key: Key | None = None
     json_null: list[str] = field(default_factory=list)
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes its values have, as far as that varies."""
+        values = self.fields.values()
+        texts = sum([len(value) for value in values if isinstance(value, str)])
+        return texts + sum([len(dumps(value)) for value in values if isinstance(value, dict | list)])
+
     def line(self, label: str) -> bytes:
         """Write the record as one line of a package."""
         return dumps(self.whole(label))

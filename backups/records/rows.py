@@ -13,7 +13,6 @@ from django.db.models import IntegerField, Model
 
 from backups import databases
 from backups.databases import base
-from backups.databases.base import batched
 from backups.pipeline import mapped
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique
@@ -51,7 +50,8 @@ class RowReader:
     def pages(self, *, is_digested: bool = True) -> Iterator[Page]:
         """Read every row as a line of a package, many at a time; ``is_digested`` where their content is wanted, too."""
         if self.format.query is None:
-            yield from (page_of(self.table, records) for records in batched(self.records(), CHUNK_ROWS))
+            for rows in self.database.stream(self._selection, CHUNK_ROWS):
+                yield page_of(self.table, self._records(rows))
             return
         finish, after = self.format.finisher(is_digested=is_digested), None
         for left in reversed(range(ODD_PAGES)):
@@ -65,11 +65,16 @@ class RowReader:
                 return
             if last is not None:
                 after = parse(last.lines[-1], self.table.label).pk
-            while records := list(self._records(self.database.rows_after(self._selection, after, base.LINE_ROWS))):
+            size, read = base.PageSize(base.LINE_ROWS), 0
+            while read < base.LINE_ROWS or not left:
+                rows = self.database.rows_after(self._selection, after, size.rows)
+                if not rows:
+                    return
+                size.learn(len(rows), base.weight(rows))
+                read += len(rows)
+                records = list(self._records(rows))
                 yield page_of(self.table, records)
                 after = records[-1].pk
-                if left:
-                    break
 
     @cached_property
     def format(self) -> LineFormat:

@@ -20,7 +20,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from backups import conf
-from backups.databases.base import batched
+from backups.databases.base import limited
 from backups.errors import PackageDamaged, UsageError
 from backups.files import storage_alias
 from backups.package.container import COPY_BYTES, is_allowed
@@ -247,7 +247,7 @@ class _Conversion:
 
     def _pages(self, table: Table) -> Iterator[Page]:
         named = [(field.name, storage_alias(field)) for field in table.file_fields]
-        for records in batched(self.records.records(table.model), CHUNK_ROWS):
+        for records in limited(self.records.records(table.model), CHUNK_ROWS, lambda record: record.weight):
             for name, alias in named:
                 for record in records:
                     if record.fields[name]:

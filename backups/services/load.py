@@ -9,7 +9,7 @@ from typing import Any
 from django.db import DataError, IntegrityError, ProgrammingError
 
 from backups import databases
-from backups.databases.base import Row, batched
+from backups.databases.base import Row, limited
 from backups.records.identity import unique_sets
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
@@ -23,7 +23,7 @@ from backups.services.plan import CHANGED, CREATED, Plan, PlannedRow, TablePlan
 from backups.services.proof import shown, without_secrets
 
 BATCH_ROWS = 2000
-"""Rows in one statement or COPY. A batch is what is searched row by row when the database refuses it."""
+"""Rows in one statement or COPY, fewer where they are large: what is searched row by row when a database refuses it."""
 
 
 REFUSALS = (IntegrityError, DataError, ProgrammingError, ValueError, OverflowError)
@@ -117,7 +117,7 @@ class Loader:
             self._insert_lines(table, writer)
         else:
             wanted = (row for row in self.plan.rows(table.label) if row.action in (CREATED, CHANGED))
-            for rows in batched(wanted, BATCH_ROWS):
+            for rows in limited(wanted, BATCH_ROWS, lambda row: row.record.weight):
                 self._insert_rows(table, writer, rows)
         self._progress.finish()
 
@@ -135,7 +135,7 @@ class Loader:
     def _batches(self, table: Table, waiting: deque[Lines]) -> Iterator[Lines]:
         """Read lines of the package; who parses them may be behind, so that they are kept in ``waiting``."""
         after = None
-        for lines in batched(self.plan.source.package.lines(table.label), BATCH_ROWS):
+        for lines in limited(self.plan.source.package.lines(table.label), BATCH_ROWS, len):
             waiting.append(Lines(lines=lines, after=after))
             yield waiting[-1]
             after = parse(lines[-1], table.label).pk

@@ -42,7 +42,8 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
   server ending the connections of a process that works. Afterwards a next command runs. Then the system has to be
   exactly as before or as after; every file with a package's name has to be a sound package; nothing temporary may be
   left, neither file nor scratch database; the report has to say what became of the operation, *interrupted* where it
-  was killed; and the next attempt has to succeed. For `create_backup` and `recovery_drill`, which change nothing,
+  was killed; and the next attempt has to succeed. Every third command works with the second process that large tables
+  have. For `create_backup` and `recovery_drill`, which change nothing,
   *before* and *after* say whether they were done.
 * **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
   is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
@@ -58,9 +59,9 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
   works as soon as the fault is mended. Names that are as long as can be, or different only by case, come back.
 
 InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
-key. A host that vanishes without a word holds its lock until the server's TCP keepalive notices that
-(`tcp_keepalives_idle` of PostgreSQL, `tcp_keepalive_time` of MariaDB); no fault here waits for it. The clock is
-Django's, in the process that runs the command; the servers' own keep going.
+key. A host that vanishes without a word holds its lock until the server's TCP keepalive notices that: on PostgreSQL two
+minutes, because the lock's connection asks for it; on MariaDB what its system says, two hours by default. No fault here
+waits for it. The clock is Django's, in the process that runs the command; the servers' own keep going.
 
 ## The last run
 """

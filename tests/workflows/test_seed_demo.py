@@ -94,7 +94,7 @@ def test_second_telling_gives_the_same_rows_and_files(new_system: Callable[..., 
     told = []
     for _ in range(2):
         with new_system(engine).active() as system:
-            assert system.run("seed_demo", scale=2000).code == 0
+            assert system.run("seed_demo", scale=400).code == 0
             told.append((oracle.rows(), oracle.keys(), oracle.files(system.media)))
     assert told[0] == told[1]
 
