@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain, islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from backups.errors import BackupError
 
@@ -32,20 +33,24 @@ LOOK_AHEAD = 2
 """Items that wait for the function, so that neither side waits for every single one."""
 
 
-def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:
     """Yield what ``function`` returns for each item, in order; where there are many, another process calls it.
 
-    The function, which has to work without Django, the items and the results are pickled. Whoever does not ask for all
-    results has the rest not begun.
+    The function, which has to work without Django, the items and the results are pickled. Raises what either side
+    raises. Whoever does not ask for all results closes this.
     """
     items = iter(items)
-    yield from map(function, items if not _can_share() else islice(items, FEW))
+    yield from map(function, islice(items, FEW))
     for item in items:
-        with Companion(function) as companion:
-            yield from beside(companion, chain([item], items))
+        rest = chain([item], items)
+        if companion := _started(function):
+            with companion, closing(beside(companion, rest)) as results:
+                yield from results
+        else:
+            yield from map(function, rest)
 
 
-def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:
     """Do what ``map`` does: a thread calls the function, and waits for it, while this one makes the next items."""
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(max_workers=1) as executor:
@@ -62,17 +67,28 @@ def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
 
 
 class Companion(Generic[_Item, _Result]):
-    """A process that calls one function. It ends when this one closes it, or dies."""
+    """A process that calls one function. It ends when this one closes it, or dies.
+
+    It imports from where this one does, and never from the current directory because that is where somebody stands.
+    Raises ``OSError`` where it cannot be started.
+    """
 
     def __init__(self, function: Callable[[_Item], _Result]) -> None:
+        places = [str(Path(place).resolve()) for place in sys.path]
         self._connection, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "backups.pipeline", str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-P", "-m", "backups.pipeline", str(theirs.fileno())],
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+                    cwd="/",
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,  # Ctrl-C on a terminal is for the other process, which ends this one
+                    stdin=subprocess.DEVNULL,
+                )
+        except OSError:
+            self._connection.close()
+            raise
         self._send(function)
 
     def __enter__(self) -> Companion[_Item, _Result]:
@@ -88,10 +104,13 @@ class Companion(Generic[_Item, _Result]):
     def __call__(self, item: _Item) -> _Result:
         self._send(item)
         try:
-            result: _Result = self._connection.recv()
+            result, error = self._connection.recv()
         except (EOFError, OSError) as gone:
             raise self._ended() from gone
-        return result
+        if error is not None:
+            raise error
+        found: _Result = result
+        return found
 
     def _send(self, item: object) -> None:
         try:
@@ -106,23 +125,35 @@ class Companion(Generic[_Item, _Result]):
         )
 
 
-def _can_share() -> bool:
-    """Whether there is a second processor, and Python to run on it: a server may have it within its own program."""
-    is_python = Path(sys.executable or "").name.startswith(("python", "pypy"))
-    return is_python and (os.cpu_count() or 1) > 1
+def _started(function: Callable[[_Item], _Result]) -> Companion[_Item, _Result] | None:
+    """Start a companion where there is a processor for it, and Python: some servers have that within their program."""
+    is_python = Path(sys.executable or "").name.startswith("python")
+    if not is_python or (os.cpu_count() or 1) < 2:
+        return None
+    try:
+        return Companion(function)
+    except OSError:  # too many processes, no memory for one more, or an environment that is no longer there
+        return None
 
 
 def _serve(connection: Connection) -> None:
     """Call the function that comes first with all that comes after it, until nobody is there any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the other process, which ends this one
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     gc.disable()  # what is made goes away with its page
     try:
         function = connection.recv()
         while True:
-            connection.send(function(connection.recv()))
+            connection.send(_result(function, connection.recv()))
     except (EOFError, OSError):
         return
+
+
+def _result(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    try:
+        return function(item), None
+    except Exception as error:  # noqa: BLE001 - the other process raises it
+        return None, error
 
 
 if __name__ == "__main__":

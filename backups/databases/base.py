@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +109,7 @@ class Database:
             last = [page[-1][index] for index in selection.key]
             page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size.rows), _after_values(last))
 
-    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
+    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
         """Let the database write the lines of a table, of the rows whose key follows ``after``."""
         raise NotImplementedError
 
@@ -323,18 +323,25 @@ def weight(rows: Sequence[Row]) -> int:
     return sum([len(value) for row in rows for value in row if isinstance(value, str | bytes | memoryview)])
 
 
-def limited(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """Cut an iterable into lists of at ``most`` so many, which end when they weigh ``MOST_BYTES``."""
+def limited(
+    items: Iterable[_Item], most: int, weigh: Callable[[_Item], int], heavy: int = MOST_BYTES
+) -> Generator[list[_Item]]:
+    """Cut an iterable into lists of at ``most`` so many, which end when they are ``heavy``, in bytes."""
     batch: list[_Item] = []
     size = 0
     for item in items:
         batch.append(item)
         size += weigh(item)
-        if len(batch) == most or size >= MOST_BYTES:
+        if len(batch) == most or size >= heavy:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def pages(items: Iterable[_Item], weigh: Callable[[_Item], int]) -> Generator[list[_Item]]:
+    """Cut lines into lists of at most ``LINE_ROWS``, which end when they weigh ``PAGE_BYTES``."""
+    return limited(items, LINE_ROWS, weigh, PAGE_BYTES)
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

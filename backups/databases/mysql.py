@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
@@ -15,7 +15,7 @@ from django.db.models import Model
 from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
-from backups.databases.base import Row
+from backups.databases.base import Row, batched
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 from backups.databases.text import NoText, text_of
 
@@ -23,6 +23,8 @@ DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
 
 
+JOINS = 50
+"""Tables that are joined to one; a statement may name 61: https://mariadb.com/kb/en/join-syntax/."""
 STREAM_ROWS = 20_000
 """Rows of one statement: to begin another one costs little then."""
 STREAM_SECONDS = 3600
@@ -46,28 +48,31 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
-    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
+    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
         # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
         # that it cannot be the whole table.
-        statement = f"SELECT CAST({self._joined(query.pieces)} AS BINARY), {query.key} FROM {query.source}"
+        # A line has the character set of its columns: bytes of latin1 would not be those of the text.
+        line = f"CAST(CONVERT({self._joined(query.pieces)} USING utf8mb4) AS BINARY)"
+        statement = f"SELECT {line}, {query.key} FROM {query.source}"
         rows = STREAM_ROWS
         while rows == STREAM_ROWS:
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             rows = 0
-            for page in self._stream(f"{statement}{where} ORDER BY {query.key} LIMIT {STREAM_ROWS}", base.LINE_ROWS):
-                rows += len(page)
-                after = page[-1][1]
-                yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
+            streamed = self._stream(f"{statement}{where} ORDER BY {query.key} LIMIT {STREAM_ROWS}")
+            with closing(base.pages(streamed, lambda row: len(row[0] or _ODD))) as pages:
+                for page in pages:
+                    rows += len(page)
+                    after = page[-1][1]
+                    yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
 
-    def _stream(self, statement: str, most: int) -> Iterator[Sequence[Row]]:
-        """Run a statement whose result the server holds, and yield at ``most`` so many rows of it at a time."""
-        size = base.PageSize(most)
+    def _stream(self, statement: str) -> Iterator[Row]:
+        """Run a statement whose result the server holds until it is read."""
+        self.connection.ensure_connection()
         with self.connection.wrap_database_errors, closing(self.connection.connection.cursor(SSCursor)) as cursor:
             cursor.execute(f"SET net_write_timeout = {STREAM_SECONDS}")
             cursor.execute(statement)
-            while rows := cursor.fetchmany(size.rows):
-                size.learn(len(rows), base.weight(rows))
-                yield rows
+            while rows := cursor.fetchmany(base.FIRST_ROWS):
+                yield from rows
 
     def _written(self, value: Value) -> str:
         column = value.sql
@@ -104,7 +109,8 @@ class Database(base.Database):
             file.flush()
             cursor.execute(
                 f"LOAD DATA LOCAL INFILE '/dev/fd/{file.fileno()}' INTO TABLE {self._quote(table)}"
-                f" CHARACTER SET utf8mb4 ({names})"
+                " CHARACTER SET utf8mb4 FIELDS TERMINATED BY X'09' ESCAPED BY X'5C' LINES TERMINATED BY X'0A'"
+                f" ({names})"
             )
             # LOCAL makes warnings of errors, and skips a row that collides with another one.
             if cursor.rowcount != rows or self._value("SELECT @@warning_count"):
@@ -172,7 +178,8 @@ class Database(base.Database):
 
         By the primary index, because InnoDB looks up every row of another one that this transaction has written.
         """
-        for table, references in self._foreign_keys().items():
+        tables = ((table, some) for table, all_of in self._foreign_keys().items() for some in batched(all_of, JOINS))
+        for table, references in tables:
             joins, dangles = [], []
             for number, (to_table, columns) in enumerate(references):
                 equal = [f"r{number}.{self._quote(to)} = t.{self._quote(column)}" for column, to in columns]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +26,6 @@ _IS_MOMENT = "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00
 KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
 """The server asks after so many seconds of silence, and then so often: what does not answer is gone in two minutes."""
 
-GROUP_ROWS = 10
-"""Lines in a text: both sides hold it whole, and more of them gain nothing."""
 _END = END.encode()
 
 DEADLOCK = "40P01"
@@ -60,15 +58,9 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind)
 
-    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
-        # Some lines in one text: the client spends more on a row of COPY than on the line that is in it.
+    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
         where = "" if after is None else f" WHERE {query.key} > {after:d}"
-        lines = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}{where}"
-        groups = f"key / {GROUP_ROWS}"
-        sql = (
-            f"SELECT string_agg(line, '{END}' ORDER BY key), COUNT(*) FROM ({lines}) written"
-            f" GROUP BY {groups} ORDER BY {groups}"
-        )
+        sql = f"SELECT {self._line(query)} FROM {query.source}{where} ORDER BY {query.key}"
         # COPY goes on while a page is worked on, where a cursor waits to be asked. A reader that goes away early has it
         # cancelled, which the transaction outlives only with a savepoint.
         with (
@@ -77,17 +69,8 @@ class Database(base.Database):
             self.connection.wrap_database_errors,
             cursor.copy(f"COPY ({sql}) TO STDOUT") as copy,
         ):
-            texts: list[bytes] = []
-            rows = size = 0
-            for text, _, count in (bytes(group).rpartition(b"\t") for group in copy):
-                texts.append(text)
-                rows += int(count)
-                size += len(text)
-                if size >= base.PAGE_BYTES:
-                    yield LinePage(_END.join(texts), rows, escaped=True)
-                    texts, rows, size = [], 0, 0
-            if rows:
-                yield LinePage(_END.join(texts), rows, escaped=True)
+            for page in base.pages(copy, len):
+                yield LinePage(b"".join(page)[:-1].replace(b"\n", _END), len(page), escaped=True)
 
     def _line(self, query: Lines) -> str:
         """Write a line where every value is there that has to be: CONCAT would pass over one that is null."""

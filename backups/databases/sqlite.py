@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import Model
 
 from backups.databases import base
@@ -58,7 +58,7 @@ class Database(base.Database):
 
     WRITES = frozenset(Kind)
 
-    def lines(self, query: Lines, after: int | None) -> Iterator[LinePage]:
+    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
         # A page is one text: a step for each row would wait each time for whoever works on the page before.
         statement = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}"
         size, rows, wanted = base.PageSize(base.LINE_ROWS), 0, 0
@@ -66,9 +66,11 @@ class Database(base.Database):
             wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
-            ((text, rows, after),) = self._fetch(
-                f"SELECT CAST(group_concat(line, '{END}') AS BLOB), COUNT(*), MAX(key) FROM ({page})", ()
-            )
+            lines = f"SELECT CAST(group_concat(line, '{END}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
+            try:
+                ((text, rows, after),) = self._fetch(lines, ())
+            except DataError:  # longer than a text may be: 10^9 bytes
+                text, rows = ODD.encode(), 1
             if rows:
                 size.learn(rows, len(text))
                 yield LinePage(text, rows)

@@ -66,6 +66,10 @@ class Finisher:
     def __call__(self, page: LinePage) -> Page | None:
         """Make the lines of a page, or return None where it has a row that the database cannot write."""
         text = page.text
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return None  # which a database may hold, and no package
         if text.count(_QUOTE) + text.count(_ABSENT) != self.quotes * page.rows:
             return None
         objects: list[bytes] = []
@@ -100,15 +104,14 @@ class Finisher:
 
     def _with_objects(self, text: bytes, objects: Sequence[bytes]) -> Page | None:
         """Write JSON columns as they are in a line, and in a content, which has the keys in order."""
-        if b"null" in objects:
-            return None  # which is not SQL's
         try:
             values = loads_many([one or b"null" for one in objects])
             written, contents = plain_dumps_many(values), canonical_json(values)
         except (ValueError, TypeError):
             return None
         between = text.split(_PLACE)
-        if len(between) != len(objects) + 1:
+        nulls = sum([value is None for value in values])  # JSON has one of its own, which is not SQL's
+        if len(between) != len(objects) + 1 or nulls != objects.count(b""):
             return None
         as_content = _interleaved(between, contents) if written != contents else b""
         return self._page(_interleaved(between, written), as_content)

@@ -102,7 +102,8 @@ class LineParser:
         if plain := plain_type(final):
             return [f"{value}.__class__ is {plain.__name__} or refused()"]
         scope[f"decode_{value}"] = self._decoder(field)
-        return [f"{value} = decode_{value}({value})"]
+        never = [] if field.null else [f"{value} is not None or refused()"]
+        return [*never, f"{value} = decode_{value}({value})"]
 
     def _decoder(self, field: AnyField) -> Decoder:
         final = final_field(field)

@@ -65,6 +65,8 @@ class Parser:
             if not all(line.startswith(b'{"model":"') for line in lines):
                 refused()
             rows = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))
+            if len(rows) != len(lines):
+                refused()
             if self.has_automatic_key:
                 keys = [row[0] for row in rows]
                 if (after is not None and keys[0] <= after) or not all(map(lt, keys, keys[1:])):

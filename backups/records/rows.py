@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any, cast
 
@@ -47,8 +48,11 @@ class RowReader:
         for rows in self.database.stream(self._selection, CHUNK_ROWS):
             yield from self._records(rows)
 
-    def pages(self, *, is_digested: bool = True) -> Iterator[Page]:
-        """Read every row as a line of a package, many at a time; ``is_digested`` where their content is wanted, too."""
+    def pages(self, *, is_digested: bool = True) -> Generator[Page]:
+        """Read every row as a line of a package, many at a time; ``is_digested`` where their content is wanted, too.
+
+        To be closed: until then no other statement may run.
+        """
         if self.format.query is None:
             for rows in self.database.stream(self._selection, CHUNK_ROWS):
                 yield page_of(self.table, self._records(rows))
@@ -56,13 +60,18 @@ class RowReader:
         finish, after = self.format.finisher(is_digested=is_digested), None
         for left in reversed(range(ODD_PAGES)):
             last: Page | None = None
-            for page in mapped(finish, self.database.lines(self.format.query, after)):
-                if page is None:
-                    break
-                yield page
-                last = page
-            else:
-                return
+            # Whoever has enough, or fails, must not leave the database in the middle of an answer.
+            with (
+                closing(self.database.lines(self.format.query, after)) as lines,
+                closing(mapped(finish, lines)) as pages,
+            ):
+                for page in pages:
+                    if page is None:
+                        break
+                    yield page
+                    last = page
+                else:
+                    return
             if last is not None:
                 after = parse(last.lines[-1], self.table.label).pk
             size, read = base.PageSize(base.LINE_ROWS), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import partial
@@ -207,8 +208,8 @@ class _Snapshot:
         total = self.database.count(table.name)
         self.progress.start(f"read {table.label}", total)
         next_key = self.database.next_key(table.model) if table.has_automatic_key else None
-        pages = RowReader(table, self.using, keys).pages()
-        entry = write_pages(writer, table, pages, self.progress, next_key=next_key)
+        with closing(RowReader(table, self.using, keys).pages()) as pages:
+            entry = write_pages(writer, table, pages, self.progress, next_key=next_key)
         self.progress.finish()
         if entry.rows != total:
             raise BackupError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from enum import Enum, auto
 from itertools import islice
 from typing import Any
@@ -67,11 +68,13 @@ class Prover:
         ``rows`` is how many the table has, for those who watch.
         """
         expected = LinesInOrder(blocks, table, expected_keys)
-        return all(map(expected.are_next, self._pages(table, rows, is_digested=False))) and expected.are_all
+        with closing(self._pages(table, rows, is_digested=False)) as pages:
+            return all(map(expected.are_next, pages)) and expected.are_all
 
     def digest(self, table: Table, rows: int) -> str:
         """Return the digest of a table's content."""
-        return digest_of(sum(page.content for page in self._pages(table, rows)))
+        with closing(self._pages(table, rows)) as pages:
+            return digest_of(sum(page.content for page in pages))
 
     def differences(
         self, table: Table, rows: int, records: Callable[[], Iterable[Record]], extras: Extras
@@ -96,11 +99,12 @@ class Prover:
         comparison.drop()
         return findings, unchanged
 
-    def _pages(self, table: Table, rows: int, *, is_digested: bool = True) -> Iterator[Page]:
+    def _pages(self, table: Table, rows: int, *, is_digested: bool = True) -> Generator[Page]:
         self._progress.start(f"verify {table.label}", rows)
-        for page in RowReader(table, self.using, self._keys).pages(is_digested=is_digested):
-            self._progress.advance(page.rows)
-            yield page
+        with closing(RowReader(table, self.using, self._keys).pages(is_digested=is_digested)) as pages:
+            for page in pages:
+                self._progress.advance(page.rows)
+                yield page
         self._progress.finish()
 
     def _counted(self, table: Table, rows: int, records: Iterable[Record]) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from backups import databases
 from backups.databases import base, mysql
+from backups.databases.text import NoText, text_of
 from backups.records import coverage
 from backups.records.digest import sum_of
 from backups.records.parameters import LineParser
@@ -203,6 +204,11 @@ def test_a_line_that_is_not_as_written_is_left_to_a_closer_look(lite: System, ch
     assert next(parser.parsed([Lines(lines=[line], after=None)])) is not None
     assert changed[0] in line
     assert next(parser.parsed([Lines(lines=[line, line.replace(*changed, 1)], after=None)])) is None
+
+
+def test_text_of_rows_has_no_nul_character() -> None:
+    with pytest.raises(NoText):
+        text_of([["a\x00101b"]])
 
 
 def test_mariadb_takes_rows_from_files_as_from_statements(new_system: Callable[..., System]) -> None:

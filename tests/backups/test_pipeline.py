@@ -10,6 +10,7 @@ import time
 from itertools import islice
 from operator import neg
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_whoever_has_enough_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -
     taken = []
     results = mapped(neg, (taken.append(number) or number for number in range(MANY)))  # type: ignore[func-returns-value]
     assert len(list(islice(results, FEW + 2))) == FEW + 2
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert len(taken) < FEW + 10
     assert not _children(os.getpid())
 
@@ -53,6 +54,30 @@ def test_what_the_items_raise_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ZeroDivisionError):
         list(mapped(neg, (1 // (MANY - number) for number in range(MANY + 1))))
     assert not _children(os.getpid())
+
+
+def test_what_the_function_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    items: list[Any] = [*range(MANY), "no number"]
+    with pytest.raises(TypeError, match="bad operand"):
+        list(mapped(neg, items))
+
+
+def test_the_work_is_done_without_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pipeline.sys, "executable", "/nowhere/python3")
+    assert len(list(mapped(neg, range(MANY)))) == MANY
+
+
+def test_nothing_is_imported_from_where_somebody_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    with Companion(neg) as companion:
+        assert companion(1) == -1
+    tmp_path.joinpath("struct.py").unlink()
+    tmp_path.rmdir()
+    assert len(list(mapped(neg, range(MANY)))) == MANY
 
 
 def test_a_process_that_ends_by_itself_is_an_error() -> None:

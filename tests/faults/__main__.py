@@ -56,8 +56,8 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
 * **Clock set back** by three days since the last backup: operations work, an undo brings back the moment before, the
   audit trail verifies, and `latest` is refused until the clock is right.
 * **Disks, files and names**: the operation is refused with a message, nothing has changed, nothing is left, and it
-  works as soon as the fault is mended. Names that are as long as can be, or different only by case, come back; on a file
-  system that takes these for one (tried by hand, on NTFS), the restore is rolled back and names the file.
+  works as soon as the fault is mended. Names that are as long as can be, or different only by case, come back;
+  on a file system that takes these for one (tried by hand, on NTFS), the restore is rolled back and names the file.
 
 InnoDB's counters for automatic keys do not go back in a rollback; on MariaDB they only have to be beyond the largest
 key. A host that vanishes without a word holds its lock until the server's TCP keepalive notices that: on PostgreSQL two
