@@ -19,7 +19,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -136,14 +136,14 @@ def _members(
             if not entry.isreg() or entry.issparse():
                 raise PackageDamaged(f"{entry.name!r} is neither a file nor a directory")
             kind, name = _place(entry.name)
-            content = cast("IO[bytes]", archive.extractfile(entry))
+            content = io.BufferedReader(_Forward(cast("IO[bytes]", archive.extractfile(entry)), entry.name))
             if kind != "database":
-                yield ForeignMember(kind, name, entry.size, entry.mode & 0o777, content)
+                yield ForeignMember(kind, name, entry.size, entry.mode & 0o777, cast("IO[bytes]", content))
             elif has_fixture:
                 raise PackageDamaged(f"{DATABASE_MEMBER} is there twice")
             else:
                 has_fixture = True
-                yield from _fixture_member(io.BufferedReader(_Forward(content)), decoder)
+                yield from _fixture_member(content, decoder)
     while stream.read(_BEGINNING):
         pass  # a compressed file's checksum is at its end
     if not has_fixture:
@@ -169,20 +169,24 @@ class _Entry(tarfile.TarInfo):
 class _Forward(io.RawIOBase):
     """A member of a tar archive that is read as a stream, which cannot even be asked whether it can go back."""
 
-    def __init__(self, content: IO[bytes]) -> None:
+    def __init__(self, content: IO[bytes], name: str) -> None:
         super().__init__()
         self._content = content
+        self._name = name
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._content.read(len(buffer))
+        try:
+            data = self._content.read(len(buffer))
+        except _UNREADABLE as error:
+            raise PackageDamaged(f"{self._name!r} cannot be read: {error}") from error
         buffer[: len(data)] = data
         return len(data)
 
 
-def _fixture_member(content: io.BufferedReader, decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
+def _fixture_member(content: io.BufferedReader[_Forward], decoder: json.JSONDecoder) -> Iterator[FixtureObject]:
     form = detect_format(content.peek(_BEGINNING))
     if form is None:
         raise PackageDamaged(f"{DATABASE_MEMBER} is not a fixture", hint=_HINT)
@@ -237,8 +241,13 @@ def _open(foreign: ForeignFile) -> Iterator[BinaryIO]:
     path = foreign.path
     try:
         if foreign.compression == "zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as stream:
-                yield _bounded(stream, path)
+            with ExitStack() as stack:
+                try:
+                    archive = stack.enter_context(zipfile.ZipFile(path))
+                    content = stack.enter_context(archive.open(_only_member(archive)))
+                except (ValueError, OverflowError) as error:  # names that are no text, places that no file has
+                    raise PackageDamaged(f"{path.name} cannot be read: {error}") from error
+                yield _bounded(content, path)
         else:
             with _OPENERS[foreign.compression](path) as stream:
                 yield _bounded(stream, path) if foreign.compression else stream

@@ -127,21 +127,31 @@ class Table:
         names, referring, generic = self._shape
         is_sound = record.fields.keys() == names and self._is_key(record.pk)
         for name, key in record.refs.items():
-            is_sound = is_sound and name in referring and (key is None or type(key) in referring[name])
+            is_known = is_sound and name in referring
+            is_sound = is_known and (key is None or (type(key) in referring[name] and _is_plain(key)))
         if is_sound and record.keys:
             is_sound = (
                 record.keys.keys() <= (referring.keys() | generic)
                 and all(isinstance(key, list) and key for key in record.keys.values())
-                and all(re.fullmatch("-?[0-9]+", str(record.fields[name])) for name in generic & record.keys.keys())
+                and all(self._is_generic(record, name) for name in generic & record.keys.keys())
             )
-        if not is_sound or (record.json_null and not names.issuperset(record.json_null)):
+        if not is_sound or not all(isinstance(name, str) and name in names for name in record.json_null):
             pk = "hidden" if conf.read().hides(self.label, self.key_name) else repr(record.pk)
             raise PackageDamaged(f"a record of {self.label} with the primary key {pk} cannot be one of its rows")
+
+    def _is_generic(self, record: Record, name: str) -> bool:
+        """Whether a generic reference is a number, and its identity one of a model that there is."""
+        is_number = re.fullmatch("-?[0-9]{1,18}", str(record.fields[name]))
+        return is_number is not None and record.keys[name][0] in self._labels
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return [model._meta.label_lower for model in apps.get_models(include_auto_created=True)]
 
     def _is_key(self, pk: Any) -> bool:
         if len(self.key_fields) > 1:
             return isinstance(pk, list) and len(pk) == len(self.key_fields) and all(map(_is_plain, pk))
-        return type(pk) is int if self.has_automatic_key else _is_plain(pk)
+        return type(pk) is int and _is_plain(pk) if self.has_automatic_key else _is_plain(pk)
 
     @cached_property
     def _shape(self) -> tuple[set[str], dict[str, set[Any]], set[str]]:
@@ -249,7 +259,7 @@ class Table:
 
 
 def _is_plain(key: Any) -> bool:
-    return type(key) in {int, float, str}
+    return type(key) in {float, str} or (type(key) is int and -(2**63) <= key < 2**63)
 
 
 def _holds_integers(reference: Reference) -> bool:

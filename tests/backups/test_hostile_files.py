@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from django.contrib.sessions.models import Session
 
+from backups.errors import PackageDamaged
 from backups.models import Backup
+from backups.package.reader import PackageReader
+from backups.records.record import parse
+from backups.records.table import Table
+from core.models import AuditEvent
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
 
@@ -23,6 +28,7 @@ OUTCOMES = {
     "age-without-body.zip.age": (4, "the header of the encrypted package is damaged"),
     "archive-absolute.tar.gz": (4, "a member that leads out of it: '/storage/escaped'"),
     "archive-device.tar.gz": (4, "'storage/a' is neither a file nor a directory"),
+    "archive-ends-early.tar": (4, "cannot be read"),
     "archive-file-twice.tar.gz": (4, "storage/a is there twice"),
     "archive-header-bomb.tar.gz": (4, "a header of 838860800 bytes"),
     "archive-negative.tar.gz": (4, "a header of -256 bytes"),
@@ -78,6 +84,9 @@ OUTCOMES = {
     "size-lie.zip": (4, "the header of config/a is damaged"),
     "symbolic-link.zip": (4, "the end of the file is not that of a package"),
     "terminal-escapes.zip": (5, "auth.group.\\u001b]0;owned\\u0007\\u001b[2J\\u202etrusted: only in the package"),
+    "zip-local-name-no-text.zip": (4, "zip-local-name-no-text.zip cannot be read"),
+    "zip-name-no-text.zip": (4, "zip-name-no-text.zip cannot be read"),
+    "zip-offset-beyond.zip": (4, "zip-offset-beyond.zip cannot be read"),
 }
 
 
@@ -106,6 +115,31 @@ def test_a_hostile_file_is_refused(lite: System, name: str, monkeypatch: pytest.
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 700 * 1024, f"{grown // 1024} MiB"  # KiB
     assert validated.code in {code, 0, 3}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("keys", {"object_id": [["documents.document"], "SOP-1"]}),
+        ("keys", {"object_id": ["document", "SOP-1"]}),
+        ("keys", {"object_id": ["documents.nothing", "SOP-1"]}),
+        ("keys", {"object_id": "documents.document"}),
+        ("json_null", [["details"]]),
+        ("json_null", [{}]),
+        ("pk", 2**63),
+        ("pk", -(2**63) - 1),
+        ("refs", {"actor": 2**64}),
+    ],
+)
+def test_a_record_of_odd_parts_cannot_be_a_row(part: str, value: object) -> None:
+    table = Table(AuditEvent)
+    with PackageReader(HOSTILE.parent / "edms-package-1.zip") as package:
+        line = next(line for line in package.lines(table.label) if b'"keys":{"object_id"' in line)
+    record = parse(line, table.label)
+    table.require_shape(record)
+    setattr(record, part, value)
+    with pytest.raises(PackageDamaged, match="cannot be one of its rows"):
+        table.require_shape(record)
 
 
 @pytest.mark.parametrize(("name", "label"), [("session", "sessions.session"), ("report", "backups.backup")])
