@@ -58,14 +58,13 @@ class Database(base.Database):
         while rows == STREAM_ROWS:
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             rows = 0
-            streamed = self._stream(f"{statement}{where} ORDER BY {query.key} LIMIT {STREAM_ROWS}")
-            with closing(base.pages(streamed, lambda row: len(row[0] or _ODD))) as pages:
-                for page in pages:
+            with closing(self._stream(f"{statement}{where} ORDER BY {query.key} LIMIT {STREAM_ROWS}")) as streamed:
+                for page in base.pages(streamed, lambda row: len(row[0] or _ODD)):
                     rows += len(page)
                     after = page[-1][1]
                     yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
 
-    def _stream(self, statement: str) -> Iterator[Row]:
+    def _stream(self, statement: str) -> Generator[Row]:
         """Run a statement whose result the server holds until it is read."""
         self.connection.ensure_connection()
         with self.connection.wrap_database_errors, closing(self.connection.connection.cursor(SSCursor)) as cursor:
