@@ -42,9 +42,8 @@ own drivers, not with the engine: rows, sequences, indexes, constraints, and the
   server ending the connections of a process that works. Afterwards a next command runs. Then the system has to be
   exactly as before or as after; every file with a package's name has to be a sound package; nothing temporary may be
   left, neither file nor scratch database; the report has to say what became of the operation, *interrupted* where it
-  was killed; and the next attempt has to succeed. Every third command works with the second process that large tables
-  have. For `create_backup` and `recovery_drill`, which change nothing,
-  *before* and *after* say whether they were done.
+  was killed; and the next attempt has to succeed. On every eighth table a second process works, as on large ones. For
+  `create_backup` and `recovery_drill`, which change nothing, *before* and *after* say whether they were done.
 * **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
   is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
   to be in its safety backup.
