@@ -6,11 +6,12 @@ import getpass
 import json
 import os
 import socket
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -41,13 +42,27 @@ def start(report: Report, using: str) -> bool:
 
 
 def finish(report: Report, using: str) -> bool:
-    """Complete the report after the operation's end, whatever that was."""
+    """Complete the report after the operation's end, whatever that was; return whether that could be done.
+
+    Where the database has gone, the report stays as it was started, and is found interrupted. Nothing is left to be
+    cleared up after an operation that has not failed: it is enough if the database is there again.
+    """
     try:
-        stored = RestoreReport.objects.using(using).filter(id=report.id).first() if _has_tables(using) else None
-    except DatabaseError:  # the connection is gone: the report stays as it was started, and is found interrupted
-        return False
-    if stored is None:
-        return False
+        return _complete(report, using)
+    except Error:
+        if report.verdict is Verdict.FAILED:
+            return False
+    with suppress(Error):
+        connections[using].close()
+    with suppress(Error):
+        return _complete(report, using)
+    return False
+
+
+def _complete(report: Report, using: str) -> bool:
+    stored = RestoreReport.objects.using(using).filter(id=report.id).first() if _has_tables(using) else None
+    if stored is None or stored.state == RestoreReport.State.FINISHED:
+        return stored is not None
     data = as_data(report)
     stored.state = RestoreReport.State.FINISHED
     stored.verdict = report.verdict
@@ -58,13 +73,14 @@ def finish(report: Report, using: str) -> bool:
     stored.steps = data["steps"]
     stored.files = data["files"]
     stored.error = report.error
-    stored.save(using=using)
-    ModelReport.objects.using(using).bulk_create(
-        (ModelReport(report=stored, **asdict(result)) for result in report.models), batch_size=BATCH_ROWS
-    )
-    ReportFinding.objects.using(using).bulk_create(
-        (_finding(stored, finding) for finding in data["findings"]), batch_size=BATCH_ROWS
-    )
+    with transaction.atomic(using=using):
+        stored.save(using=using)
+        ModelReport.objects.using(using).bulk_create(
+            (ModelReport(report=stored, **asdict(result)) for result in report.models), batch_size=BATCH_ROWS
+        )
+        ReportFinding.objects.using(using).bulk_create(
+            (_finding(stored, finding) for finding in data["findings"]), batch_size=BATCH_ROWS
+        )
     return True
 
 

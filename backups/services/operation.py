@@ -38,7 +38,7 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
             what = f": {running}" if running else ""
             raise OperationRunning(f"another {purpose} is running on database {using!r}{what}")
         recover(using, purpose)
-        reports.start(report, using)
+        is_kept = reports.start(report, using)
         begun = time.monotonic()
         try:
             with _tuned_interpreter(), _no_deeper_than_python():
@@ -53,7 +53,13 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
         finally:
             report.seconds = time.monotonic() - begun
             redact(report)
-            reports.finish(report, using)
+            is_kept = reports.finish(report, using) or not is_kept
+        if not is_kept:
+            raise BackupError(
+                f"the {report.operation} is done, and its verdict is {report.verdict}; but the database has gone, and"
+                " the report of it could not be kept",
+                hint="the next operation will call this one interrupted, and say what was committed",
+            )
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.db import connection
+from django.dispatch import Signal
 
 from backups import pipeline
 from backups.models import RestoreReport
@@ -16,6 +18,7 @@ from backups.records.table import Table
 from backups.reporting import NoProgress, Verdict
 from backups.services.create import CreateOptions, create_backup
 from backups.services.validate import ValidateOptions, validate_restore
+from backups.signals import backup_created
 from core.models import User
 from documents.models import Document, DocumentType
 from tests.backups.conftest import nothing_changes
@@ -124,3 +127,48 @@ def test_lines_that_are_no_single_row_are_left_to_a_closer_look(lite: System, ol
     found = [next(parser.parsed([Lines(lines=[one], after=None)])) for one in (line, line.replace(old, new))]
     assert found[0] is not None
     assert found[1] is None
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_a_database_that_comes_back_gets_the_report_of_what_was_done(
+    new_system: Callable[..., System], name: str
+) -> None:
+    with new_system(name).active() as system:
+
+        def lose(**_: object) -> None:
+            connection.connection.close()
+
+        with connected_to(backup_created, lose):
+            assert system.run("create_backup").code == 0
+        report = RestoreReport.objects.get()
+        assert (report.state, report.verdict) == (RestoreReport.State.FINISHED, Verdict.PROVED)
+        assert report.models.exists()
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_what_is_done_and_could_not_be_reported_is_said(new_system: Callable[..., System], name: str) -> None:
+    with new_system(name).active() as system:
+        settings = connection.settings_dict
+        port = settings["PORT"]
+
+        def lose(**_: object) -> None:
+            connection.connection.close()
+            settings["PORT"] = 1
+
+        with connected_to(backup_created, lose):
+            done = system.run("create_backup")
+        settings["PORT"] = port
+        connection.close()
+        assert done.code == 1
+        assert "the create is done, and its verdict is proved; but the database has gone" in done.err
+        assert system.run("create_backup").code == 0
+        assert [report.state for report in RestoreReport.objects.order_by("started")] == ["interrupted", "finished"]
+
+
+@contextmanager
+def connected_to(signal: Signal, receiver: Callable[..., None]) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
