@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, cast
@@ -14,18 +13,9 @@ from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, Objec
 from backups.records.identity import Part, Rule, natural_key_parts
 from backups.records.jsontext import dumps, loads
 from backups.records.record import Key, Record
-from backups.records.relations import (
-    AnyField,
-    final_field,
-    get_field,
-    has_constraint,
-    target_field,
-)
-from backups.records.table import GenericReference, Reference, Table
+from backups.records.relations import AnyField, final_field, get_field, has_constraint, target_field
+from backups.records.table import GenericReference, Reference, Table, is_key_number
 from backups.reporting import Finding, Severity
-
-_INTEGER = re.compile("-?[0-9]{1,18}")
-
 
 BY_KEY_ONLY = "reference_by_key_only"
 _SKIPPED = "; row skipped"
@@ -231,7 +221,7 @@ class FixtureRecords:
         table = self._objects.rows[model].table if model in self._objects.rows else Table(model)
         if len(table.key_fields) > 1 or (table.identity.rule is Rule.PRIMARY_KEY and table.key_reference is None):
             return  # the bare key is the identity
-        if not isinstance(final_field(table.key_fields[0]), IntegerField) or not _INTEGER.fullmatch(str(value)):
+        if not isinstance(final_field(table.key_fields[0]), IntegerField) or not is_key_number(value):
             return
         key: Key | None = None
         if model in self._objects.rows:

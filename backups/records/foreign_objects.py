@@ -6,7 +6,6 @@ bounded.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -27,13 +26,9 @@ from backups.records.foreign_values import (
 )
 from backups.records.identity import natural_key_parts
 from backups.records.record import Key
-from backups.records.relations import (
-    AnyField,
-)
+from backups.records.relations import AnyField
 from backups.records.table import Reference, Table
 from backups.reporting import Finding, Severity
-
-_INTEGER = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, kw_only=True)

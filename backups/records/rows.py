@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -22,7 +21,7 @@ from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
-from backups.records.table import GenericReference, Reference, Table
+from backups.records.table import GenericReference, Reference, Table, is_key_number
 from backups.records.values import JSON_NULL, Encoder, decoder, encoder, plain_type
 
 Row = Sequence[Any]
@@ -190,9 +189,6 @@ class RowReader:
                     record.keys[generic.object_id] = [model._meta.label_lower, *key]
 
 
-_INTEGER = re.compile("-?[0-9]+")
-
-
 class KeyCache:
     """Identities of rows that other rows refer to, where no join can give them. Bounded, for one snapshot."""
 
@@ -245,7 +241,7 @@ class KeyCache:
             return {}
         given: dict[int, list[Any]] = {}
         for key in keys:
-            if _INTEGER.fullmatch(str(key)) and abs(int(key)) < 2**63:
+            if is_key_number(key):
                 given.setdefault(int(key), []).append(key)
         found = reader.records_with(given)
         return {key: table.identity_of(record) for record in found for key in given[record.pk]}

@@ -26,6 +26,9 @@ ADMIN_LOG = "admin.logentry"
 # Numbers in JSON that have another form in another engine. In its texts they mean nothing: a closer look does no harm.
 _CANONICAL_DIFFERS = re.compile(rb"[\d.]{16}|\d[eE]\+?\d|-0\.0")
 
+# The most that a text of digits that stands for a key may have: Python refuses to read thousands of them.
+_INTEGER = re.compile("-?[0-9]{1,1000}")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -141,8 +144,7 @@ class Table:
 
     def _is_generic(self, record: Record, name: str) -> bool:
         """Whether a generic reference is a number, and its identity one of a model that there is."""
-        is_number = re.fullmatch("-?[0-9]{1,18}", str(record.fields[name]))
-        return is_number is not None and record.keys[name][0] in self._labels
+        return is_key_number(record.fields[name]) and record.keys[name][0] in self._labels
 
     @cached_property
     def _labels(self) -> list[str]:
@@ -256,6 +258,12 @@ class Table:
         if index is None or not isinstance(value, list):  # not a list: a reference that dangles
             return value
         return value[index] if index < len(value) else None
+
+
+def is_key_number(key: Any) -> bool:
+    """Whether a key, or a text that stands for one, is an integer that a database can hold; "01" is one as well."""
+    text = str(key)
+    return _INTEGER.fullmatch(text) is not None and _is_plain(int(text))
 
 
 def _is_plain(key: Any) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import Model
 from backups.records.identity import Rule, has_automatic_key, of_model
 from backups.records.record import Key, Record
 from backups.records.relations import get_field
-from backups.records.table import Reference, Table
+from backups.records.table import Reference, Table, is_key_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def dangling(table: Table, record: Record) -> Iterator[Target]:
             continue
         model = generic.to or _model_of(record.fields[generic.content_type])
         if model is not None and has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY:
-            if not str(value).isdecimal():
+            if not is_key_number(value):
                 continue
             nullable = get_field(table.model, generic.object_id).null
             label = model._meta.label_lower

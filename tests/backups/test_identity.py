@@ -142,7 +142,7 @@ def test_a_row_known_by_a_moment_is_overwritten(awkward: System) -> None:
     assert model("Stamped")._base_manager.values_list("at", "note").get() == (at, "as it was")
 
 
-@pytest.mark.parametrize("text", ["01", "1 ", "00000000000000000000000000000001"])
+@pytest.mark.parametrize("text", ["01", "1 ", "00000000000000000000000000000001", "1" * 100, "9" * 19])
 def test_text_in_a_generic_reference_stays_as_it_was(awkward: System, text: str) -> None:
     kind = ContentType.objects.get_for_model(model("Tagged"))
     create("Tagged", pk=1, name="tagged")
@@ -154,6 +154,20 @@ def test_text_in_a_generic_reference_stays_as_it_was(awkward: System, text: str)
     restored(awkward)
 
     assert model("Tag")._base_manager.get(pk=tag.pk).text_id == text  # type: ignore[attr-defined]
+
+
+def test_a_generic_reference_to_a_key_of_nineteen_digits_is_kept(awkward: System) -> None:
+    tagged = create("Tagged", pk=2**63 - 1, name="tagged")
+    kind = ContentType.objects.get_for_model(model("Tagged"))
+    create("Tag", name="of the last one", content_type=kind, object_id=tagged.pk, text_type=kind, text_id=tagged.pk)
+    backed_up(awkward)
+    model("Tag")._base_manager.all().delete()
+    tagged.delete()
+
+    restored(awkward)
+
+    tag: Any = model("Tag")._base_manager.get()
+    assert tag.target == tag.text_target == model("Tagged")._base_manager.get()
 
 
 def test_a_reference_that_led_nowhere_is_not_given_to_another_row(awkward: System) -> None:
