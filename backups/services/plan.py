@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, partial
@@ -162,6 +162,16 @@ class Plan:
                 else:
                     held[name] = (plan.keys.numbers or keys) if plan.keys.size else None
         return held
+
+    def moved(self, table: Table) -> Mapping[str, Mapping[Any, Any]] | None:
+        """Return the keys that change in ``refs``, by reference, where all other keys of a table's rows stay."""
+        held = self.keys_held(table)
+        if len(held) < len(table.references) or table.generics or any(table.key_follows):
+            return None
+        changing = {name: keys for name, keys in held.items() if keys is not None}
+        natural = {reference.name for reference in table.references if reference.parts}
+        maps = {name: keys for name, keys in changing.items() if isinstance(keys, dict) and name in natural}
+        return maps if len(maps) == len(changing) else None
 
     def records(self, label: str) -> Iterator[Record]:
         return self.source.records(label)

@@ -8,6 +8,8 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
+from django.db.models import Model
+
 from backups import conf
 from backups.records.comparison import (
     CHANGED,
@@ -54,6 +56,7 @@ class Prover:
         self._scratch = scratch
         self._progress = progress
         self._keys = KeyCache(using)
+        self._moved: dict[type[Model], Mapping[Any, Any]] = {}
         self._twins = Twins(scratch, lambda table: RowReader(table, using, self._keys).records())
 
     def is_verbatim(
@@ -62,12 +65,13 @@ class Prover:
         rows: int,
         blocks: Iterable[bytes],
         expected_keys: Callable[[Record], tuple[Any, dict[str, Any]]],
+        moved: Mapping[str, Mapping[Any, Any]] | None,
     ) -> bool:
         """Return whether the table holds exactly the rows of ``blocks`` of lines, under the primary keys expected.
 
-        ``rows`` is how many the table has, for those who watch.
+        ``rows`` is how many the table has, for those who watch; ``moved`` as ``LinesInOrder`` takes it.
         """
-        expected = LinesInOrder(blocks, table, expected_keys)
+        expected = LinesInOrder(blocks, table, expected_keys, moved)
         with closing(self._pages(table, rows, is_digested=False)) as pages:
             return all(map(expected.are_next, pages)) and expected.are_all
 
@@ -75,6 +79,14 @@ class Prover:
         """Return the digest of a table's content."""
         with closing(self._pages(table, rows)) as pages:
             return digest_of(sum(page.content for page in pages))
+
+    def moved(self, table: Table) -> Mapping[str, Mapping[Any, Any]]:
+        """Return, for each reference of a table, the keys that ``differences`` has found changed where it leads."""
+        return {
+            reference.name: self._moved[reference.keys_of]
+            for reference in table.references
+            if reference.parts and reference.keys_of in self._moved
+        }
 
     def differences(
         self, table: Table, rows: int, records: Callable[[], Iterable[Record]], extras: Extras
@@ -96,6 +108,8 @@ class Prover:
         for kind in (missing, different, extra):
             findings += _capped(table, kind)
         unchanged = comparison.count(UNCHANGED)
+        if moved := comparison.key_map().numbers:
+            self._moved[table.model] = moved
         comparison.drop()
         return findings, unchanged
 

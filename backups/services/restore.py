@@ -235,7 +235,8 @@ class _Restore:
         def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
             return plan.target_key(table.label, record.pk), plan.references(table, record)
 
-        return prover.is_verbatim(table, table_plan.package_rows, self.source.blocks(table.label), expected_keys)
+        blocks = self.source.blocks(table.label)
+        return prover.is_verbatim(table, table_plan.package_rows, blocks, expected_keys, plan.moved(table))
 
     def _extras(self, plan: Plan, label: str) -> Extras:
         if label in plan.append_only:

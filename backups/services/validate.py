@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -77,10 +78,6 @@ def validate_restore(options: ValidateOptions, progress: Progress | None = None)
     return report
 
 
-def _same_keys(record: Record) -> tuple[Any, dict[str, Any]]:
-    return record.pk, record.refs
-
-
 def _compare_rows(report: Report, source: Source, options: ValidateOptions, progress: Progress) -> None:
     scratch = Scratch()
     twins = Twins(scratch, lambda table: source.records(table.label))
@@ -98,7 +95,7 @@ def _compare_rows(report: Report, source: Source, options: ValidateOptions, prog
             result.proved = not findings
             continue
         as_written = rows == entry.rows and source.is_as_written(entry.label)
-        if as_written and prover.is_verbatim(table, rows, source.blocks(entry.label), _same_keys):
+        if as_written and _is_verbatim(prover, table, rows, source.blocks(entry.label)):
             result.unchanged, result.proved = rows, True
             continue
         extras = Extras.MAY_STAY if options.allow_extra else Extras.DIFFER
@@ -108,6 +105,15 @@ def _compare_rows(report: Report, source: Source, options: ValidateOptions, prog
         report.findings += findings
         result.proved = not any(finding.severity is Severity.ERROR for finding in findings)
     scratch.close()
+
+
+def _is_verbatim(prover: Prover, table: Table, rows: int, blocks: Iterable[bytes]) -> bool:
+    moved = prover.moved(table)
+
+    def expected_keys(record: Record) -> tuple[Any, dict[str, Any]]:
+        return record.pk, {name: moved.get(name, {}).get(key, key) for name, key in record.refs.items()}
+
+    return prover.is_verbatim(table, rows, blocks, expected_keys, moved)
 
 
 def _compare_digests(entry: ModelEntry, found: str, result: ModelResult) -> list[Finding]:
