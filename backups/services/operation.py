@@ -29,9 +29,10 @@ from backups.signals import operation_failed
 def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
     """Run one operation of a purpose at a time on a database, and keep its report whatever its end is.
 
-    Raises ``OperationRunning`` where another process holds the lock.
+    Raises ``OperationRunning`` where another process holds the lock, and ``TargetNotReady`` within a transaction.
     """
     using = report.database
+    _require_no_transaction(using)
     with databases.of(using).lock(purpose) as held:
         if not held:
             running = reports.running(using, purpose)
@@ -60,6 +61,15 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
                 " the report of it could not be kept",
                 hint="the next operation will call this one interrupted, and say what was committed",
             )
+
+
+def _require_no_transaction(using: str) -> None:
+    """Refuse to run within a transaction: it could take rows back and leave the files, and its snapshot is its own."""
+    if not connections[using].get_autocommit():
+        raise TargetNotReady(
+            f"a transaction is open on database {using!r}",
+            hint="end it first; in Python, call this outside of transaction.atomic() and of ATOMIC_REQUESTS",
+        )
 
 
 @contextmanager

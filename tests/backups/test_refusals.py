@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import connections
+from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
 from backups import databases
@@ -64,6 +64,24 @@ def test_a_damaged_package_is_refused(seeded: System, package: Path, command: st
     assert result.code == 4
     assert "hint:" in result.err
     assert any(name in result.err for name in ("data/", "files", "manifest"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["create_backup"],
+        ["restore_backup", "latest", "--mode", "replace", "--no-input"],
+        ["validate_restore", "latest"],
+        ["reinit_system", "--no-input"],
+        ["recovery_drill"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_no_operation_runs_within_a_transaction(seeded: System, package: Path, command: list[str]) -> None:
+    with nothing_changes(seeded), transaction.atomic():
+        result = seeded.run(*command)
+    assert result.code == 6
+    assert "a transaction is open on database 'default'" in result.err
 
 
 @pytest.mark.parametrize("command", ["restore_backup", "validate_restore", "inspect_backup"])
