@@ -44,7 +44,7 @@ from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report
 from backups.services import schema
 from backups.services.catalogue import PackageFile, package_path
 from backups.services.create import write_pages
-from backups.services.keys import open_file_path
+from backups.services.keys import Encryption, Keys, open_file_path
 from backups.services.operation import operation, require_migrated, step
 from backups.services.plan import OnMissing
 from backups.services.proof import shown
@@ -74,18 +74,20 @@ class Conversion:
 class ConvertOptions:
     """``source`` is a path, and so is ``output``; without it the package is written beside the source.
 
-    It does not go among the backups, where it would be the latest.
+    It does not go among the backups, where it would be the latest. ``keys`` open a source that is encrypted.
     """
 
     source: str
     using: str = "default"
     output: Path | None = None
+    keys: Keys = field(default_factory=Keys)
     conversion: Conversion = field(default_factory=Conversion)
 
 
 def convert(options: ConvertOptions, progress: Progress | None = None) -> Report:
     """Turn a foreign file into a package and prove that what was written can be read.
 
+    It is encrypted to ``BACKUPS["RECIPIENTS"]`` as others are, and not signed: nobody here has made what it says.
     The report's verdict is ``proved``, or ``differences`` where something could not be carried over: then there is no
     package. Raises ``UsageError`` for a file that is a package already, and ``PackageDamaged``.
     """
@@ -96,18 +98,20 @@ def convert(options: ConvertOptions, progress: Progress | None = None) -> Report
         options={**options.conversion.as_data(), "on_missing": str(options.conversion.on_missing)},
     )
     progress = progress or NoProgress()
-    with package_path(options.source) as (path, _), operation(report):
+    with package_path(options.source, options.keys) as (path, _), operation(report):
         require_migrated(options.using)
         foreign = recognise(path)
         if foreign is None:
             raise UsageError(f"{options.source} is a package already", hint="restore_backup takes it as it is")
-        source = Path(options.source)
-        package = PackageFile(options.output or source.with_name(f"{source.name}.zip"))
+        encryption = Encryption.wanted((), "")
+        beside = f"{options.source}.zip.age" if encryption else f"{options.source}.zip"
+        package = PackageFile(options.output or Path(beside), encryption)
         try:
             _convert(foreign, package.file, report, options.conversion, progress)
             with step(report, "check"), PackageReader(package.path) as written:
                 written.check(progress)
             if not report.has_errors:
+                package.seal()
                 report.package = package.publish("")
             report.verdict = Verdict.DIFFERENCES if report.has_errors else Verdict.PROVED
         finally:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyrage
 import pytest
+from django.contrib.auth import get_user_model
+from django.core.serializers import serialize
 from pyrage import x25519
 
 from backups.errors import PackageDamaged, PackageLocked, UsageError
@@ -388,3 +390,21 @@ def test_a_header_without_end_is_refused_at_once(plain_system: System, tmp_path:
     refused = plain_system.run("restore_backup", str(package), "--identity", identity)
     assert (refused.code, time.monotonic() - begun < 20) == (4, True)
     assert "the header of the encrypted package is damaged" in refused.err
+
+
+def test_what_is_converted_is_encrypted_as_well(
+    plain_system: System, settings: Any, tmp_path: Path, identity: str
+) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"RECIPIENTS": [RECIPIENT]}
+    rows = serialize("json", get_user_model().objects.all(), use_natural_foreign_keys=True).encode()
+    fixture = tmp_path / "users.json.age"
+    fixture.write_bytes(pyrage.encrypt(rows, [IDENTITY.to_public()]))
+
+    assert plain_system.run("convert_backup", str(fixture)).code == 4
+    converted = plain_system.run("convert_backup", str(fixture), "--identity", identity)
+
+    assert converted.code == 0, converted.out + converted.err
+    path = tmp_path / "users.json.age.zip.age"
+    assert age.is_encrypted(path)
+    assert [one for one in tmp_path.iterdir() if one.suffix == ".zip"] == []
+    assert plain_system.run("inspect_backup", str(path), "--identity", identity).code == 0
