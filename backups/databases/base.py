@@ -178,7 +178,7 @@ class Database:
         if not piece.null:
             return self._written(piece)
         there, absent = replace(piece, null=False), f"'{ABSENT * 2}null'" if piece.is_quoted else "'null'"
-        written = self._joined([QUOTE, there, QUOTE]) if piece.is_quoted else self._written(there)
+        written = self._joined([QUOTE, there, QUOTE] if piece.is_quoted else [there])  # PostgreSQL wants two texts
         return f"CASE WHEN {piece.sql} IS NULL THEN {absent} ELSE {written} END"
 
     def _written(self, value: Value) -> str:

@@ -235,6 +235,20 @@ class MaybeUnique(models.Model):
     note = models.CharField(max_length=50)
 
 
+class Nullable(models.Model):
+    """Kinds of values that every database writes into a line itself, and each may be null."""
+
+    name = models.CharField(max_length=50, unique=True)
+    number = models.IntegerField(null=True)
+    large = models.BigIntegerField(null=True)
+    flag = models.BooleanField(null=True)
+    text = models.TextField(null=True)
+    day = models.DateField(null=True)
+    at = models.DateTimeField(null=True)
+    nothing = models.ForeignKey(Nothing, models.CASCADE, null=True)
+    one = models.ForeignKey(OneKey, models.CASCADE, null=True)
+
+
 # Relations
 
 

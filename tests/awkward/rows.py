@@ -158,6 +158,19 @@ def _natural_keys() -> None:
         m.Nothing.objects.create(note="the same")
         m.MaybeUnique.objects.create(number=number or None, note=f"maybe {number}")
     m.MaybeUnique.objects.create(number=None, note="maybe not")
+    values: dict[str, Any] = {
+        "number": -1,
+        "large": 2**63 - 1,
+        "flag": False,
+        "text": "",
+        "day": date(2026, 1, 1),
+        "at": datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC),
+        "nothing": m.Nothing.objects.create(note="referred to"),
+        "one": one,
+    }
+    for name in ("all", "none", *values):
+        held = {key: value for key, value in values.items() if name in (key, "all")}
+        m.Nullable.objects.create(name=f"has {name}", **held)
     twins = [m.Twin.objects.create(name="twin", number=number) for number in (1, 2)]
     for twin in twins:
         m.RefersToTwin.objects.create(name=f"refers to {twin.number}", twin=twin)

@@ -111,6 +111,7 @@ def test_a_database_writes_the_lines_that_python_would(
         if is_written_by_database(table) and Table(model).columns:
             by_database.add(table.label)
     assert by_database >= {
+        "awkward.nullable",
         "core.user",
         "documents.document",
         "documents.document_reviewers",
