@@ -310,8 +310,8 @@ def _numbered(sql: sqlite3.Connection, name: str) -> list[tuple[int, Any, int]]:
 
 
 def _cell(pk: Any) -> Any:
-    """A primary key as SQLite holds it: a composite one as JSON bytes, another type as JSON has it."""
-    if isinstance(pk, list):
+    """A primary key as SQLite holds it: a composite one or one of 64 bits as JSON, another type as JSON has it."""
+    if isinstance(pk, list) or (type(pk) is int and pk >= 2**63):
         return dumps(pk)
     return pk if pk is None or isinstance(pk, int | float | str) else json.loads(dumps(pk))
 
@@ -457,5 +457,5 @@ def _side(record: Record, name: str, table: Table) -> bytes:
     """All that one field says: present or not, its value or identity, and which null."""
     value = record.keys[name] if name in record.keys else record.fields.get(name)
     value = canonical(value) if name in table.json_fields else value
-    odd = table.odd_text(record, name)
-    return dumps([name in record.fields, name in record.keys, value, odd, name in record.json_null], sort_keys=True)
+    zeros = table.zeros(record, name)
+    return dumps([name in record.fields, name in record.keys, value, zeros, name in record.json_null], sort_keys=True)

@@ -10,7 +10,7 @@ from django.db.models import IntegerField, Model
 
 from backups.records.foreign_objects import FixtureObjects
 from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Row, Unresolved
-from backups.records.identity import Part, Rule, natural_key_parts
+from backups.records.identity import Part, Rule, natural_key_of, natural_key_parts
 from backups.records.jsontext import dumps, loads
 from backups.records.record import Key, Record
 from backups.records.relations import AnyField, final_field, get_field, has_constraint, target_field
@@ -300,7 +300,7 @@ class FixtureRecords:
                 continue
             owner = row if part.path == ("pk",) else self._walk(row, part.path)
             instance = self._instance(owner)
-            key += loads(dumps(list(cast("Any", instance).natural_key())))
+            key += loads(dumps(natural_key_of(instance)))
         return key
 
     def _walk(self, row: Row, path: tuple[str, ...]) -> Row:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from typing import Any, cast
@@ -22,6 +24,8 @@ from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import AutoField, ForeignObjectRel, Model, UniqueConstraint
 from django.db.models.fields import AutoFieldMixin
+from django.utils.duration import duration_iso_string
+from django.utils.functional import Promise
 
 from backups.records.relations import get_field, key_model, related_model
 
@@ -81,6 +85,17 @@ def natural_key_parts(model: type[Model]) -> tuple[Part, ...] | None:
     if set(fields) & {object_id for _, object_id in generic_columns(model)}:
         return None  # the key of whatever row a generic foreign key means, as in taggit
     return tuple(Part(tuple(path.split("__"))) for path in fields)
+
+
+def natural_key_of(instance: Model) -> list[Any]:
+    """Call ``natural_key()``; what JSON has no form for is written as Django's own encoder does."""
+    return [_part_of_key(value) for value in cast("Any", instance).natural_key()]
+
+
+def _part_of_key(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return duration_iso_string(value)
+    return str(value) if isinstance(value, Decimal | Promise) else value
 
 
 def natural_key_fields(model: type[Model]) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from backups import databases
 from backups.databases import base
 from backups.pipeline import mapped
 from backups.records.compiled import function
-from backups.records.identity import Part, Rule, keeps_natural_key_unique
+from backups.records.identity import Part, Rule, keeps_natural_key_unique, natural_key_of
 from backups.records.lines import LineFormat, page_of
 from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
@@ -224,7 +224,7 @@ class KeyCache:
         known = self.called(model)
         if missing := keys - known.keys():
             for pk, instance in model._base_manager.using(self.using).in_bulk(list(missing)).items():
-                known[pk] = list(cast("Any", instance).natural_key())
+                known[pk] = natural_key_of(instance)
 
     def identities(self, model: type[Model], keys: set[Any]) -> dict[Any, Key]:
         """Return the identities of the rows that have these primary keys, by key as given; missing rows are left out.

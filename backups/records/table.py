@@ -26,8 +26,9 @@ ADMIN_LOG = "admin.logentry"
 # Numbers in JSON that have another form in another engine. In its texts they mean nothing: a closer look does no harm.
 _CANONICAL_DIFFERS = re.compile(rb"[\d.]{16}|\d[eE]\+?\d|-0\.0")
 
-# The most that a text of digits that stands for a key may have: Python refuses to read thousands of them.
-_INTEGER = re.compile("-?[0-9]{1,1000}")
+_INTEGER = re.compile("-?0*[1-9][0-9]*|0+")
+_MOST_DIGITS = 1000
+"""Of a text that stands for a key: Python refuses to read some thousands of them."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Table:
     def _is_key(self, pk: Any) -> bool:
         if len(self.key_fields) > 1:
             return isinstance(pk, list) and len(pk) == len(self.key_fields) and all(map(_is_plain, pk))
-        return type(pk) is int and _is_plain(pk) if self.has_automatic_key else _is_plain(pk)
+        return type(pk) is int and _fits(pk, 63) if self.has_automatic_key else _is_plain(pk)
 
     @cached_property
     def _shape(self) -> tuple[set[str], dict[str, set[Any]], set[str]]:
@@ -202,17 +203,23 @@ class Table:
             fields = fields | {name: {"key": key} for name, key in record.keys.items()}
             fields |= {name: {"key": fields[name], "twin": number} for name, number in twins.items()}
             for generic in self.generics:
-                if text := self.odd_text(record, generic.object_id):
-                    fields[generic.object_id] |= {"text": text}
+                if zeros := self.zeros(record, generic.object_id):
+                    fields[generic.object_id] |= {"zeros": zeros}
         if any(_CANONICAL_DIFFERS.search(dumps(fields[name])) for name in self.json_fields):
             fields = fields | {name: canonical(fields[name]) for name in self.json_fields}
         return self._content(record, fields)
 
-    def odd_text(self, record: Record, name: str) -> str:
-        """Return a generic reference's key where it is not written as Django does: "01" means 1, and is not "1"."""
-        text = str(record.fields.get(name))
+    def zeros(self, record: Record, name: str) -> str:
+        """Return the zeros before the number of a generic reference: "01" means 1, and is not "1"."""
         is_generic = name in record.keys and any(generic.object_id == name for generic in self.generics)
-        return text if is_generic and text != str(int(text)) else ""
+        digits = str(record.fields.get(name)).lstrip("-")
+        return digits[: -len(str(int(digits)))] if is_generic else ""
+
+    def generic_value(self, record: Record, name: str, key: int) -> int | str:
+        """Return what a generic reference holds for a row with this key, which a text column holds as text."""
+        if type(record.fields[name]) is int:
+            return key
+        return f"{'-' if key < 0 else ''}{self.zeros(record, name)}{abs(key)}"
 
     def _content(self, record: Record, fields: dict[str, Any]) -> bytes:
         if self.key_is_content or record.json_null:
@@ -263,11 +270,15 @@ class Table:
 def is_key_number(key: Any) -> bool:
     """Whether a key, or a text that stands for one, is an integer that a database can hold; "01" is one as well."""
     text = str(key)
-    return _INTEGER.fullmatch(text) is not None and _is_plain(int(text))
+    return len(text) <= _MOST_DIGITS and _INTEGER.fullmatch(text) is not None and _fits(int(text), 63)
 
 
 def _is_plain(key: Any) -> bool:
-    return type(key) in {float, str} or (type(key) is int and -(2**63) <= key < 2**63)
+    return type(key) in {float, str} or (type(key) is int and _fits(key, 64))
+
+
+def _fits(number: int, bits: int) -> bool:
+    return -(2**63) <= number < 1 << bits
 
 
 def _holds_integers(reference: Reference) -> bool:

@@ -33,7 +33,7 @@ from backups.records import coverage
 from backups.records.comparison import Scratch
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
-from backups.records.identity import natural_key_parts
+from backups.records.identity import natural_key_of, natural_key_parts
 from backups.records.jsontext import EXACT_DECODER
 from backups.records.lines import page_of
 from backups.records.pages import Page
@@ -389,4 +389,4 @@ class _Outside:
         if not natural or natural_key_parts(model) is None:
             return self._keys.identities(model, {pk}).get(pk)
         found = model._base_manager.using(self._using).filter(pk=pk).first()
-        return list(cast("Any", found).natural_key()) if found is not None else None
+        return natural_key_of(found) if found is not None else None

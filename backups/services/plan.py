@@ -211,8 +211,8 @@ class Plan:
             return held
         for target in generic_targets(table, record):
             found = self._key_of(target)
-            if found not in (None, target.value):  # a text column holds any model's key as text
-                held[target.field] = type(fields[target.field])(found)
+            if found not in (None, target.value):
+                held[target.field] = table.generic_value(record, target.field, found)
         return held
 
     def _ways(self, table: Table) -> list[tuple[Reference, str, Callable[[Any], Any] | None]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import uuid
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
@@ -129,6 +131,13 @@ class BigKey(models.Model):
     uuid_key = models.ForeignKey(UuidKey, models.CASCADE, null=True)
 
 
+class HugeKey(models.Model):
+    """64 bits where the engine has integers without a sign."""
+
+    number = models.PositiveBigIntegerField(primary_key=True)
+    note = models.CharField(max_length=50)
+
+
 class LinkedKey(models.Model):
     """A one-to-one as primary key."""
 
@@ -176,7 +185,7 @@ class TwoLevels(NaturalKeyModel):
 
 
 class HandWrittenManager(models.Manager["HandWritten"]):
-    def get_by_natural_key(self, name: str) -> HandWritten:
+    def get_by_natural_key(self, name: str, *rest: str) -> HandWritten:
         return self.get(name=name.lower())
 
 
@@ -186,8 +195,8 @@ class HandWritten(models.Model):
     name = models.CharField(max_length=50, unique=True)
     objects = HandWrittenManager()
 
-    def natural_key(self) -> tuple[str, ...]:
-        return (self.name.upper(),)
+    def natural_key(self) -> tuple[str, Decimal, timedelta]:
+        return self.name.upper(), Decimal("1.50"), timedelta(hours=1)
 
 
 class RefersToHandWritten(models.Model):

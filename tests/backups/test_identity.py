@@ -156,6 +156,36 @@ def test_text_in_a_generic_reference_stays_as_it_was(awkward: System, text: str)
     assert model("Tag")._base_manager.get(pk=tag.pk).text_id == text  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("zeros", ["", "00"])
+def test_text_in_a_generic_reference_keeps_its_zeros_where_the_key_moves(awkward: System, zeros: str) -> None:
+    tagged = create("Tagged", name="tagged")
+    kind = ContentType.objects.get_for_model(model("Tagged"))
+    create("Tag", name="odd", text_type=kind, text_id=f"{zeros}{tagged.pk}")
+    backed_up(awkward)
+    model("Tag")._base_manager.all().delete()
+    key = tagged.pk
+    tagged.delete()
+    create("Tagged", pk=key, name="another")
+
+    restored(awkward)
+
+    moved = model("Tagged")._base_manager.get(name="tagged")
+    assert moved.pk != key
+    assert model("Tag")._base_manager.get().text_id == f"{zeros}{moved.pk}"  # type: ignore[attr-defined]
+
+
+def test_keys_of_64_bits_are_kept(awkward: System) -> None:
+    largest = 2**64 - 1 if awkward.engine == "mariadb" else 2**63 - 1
+    create("HugeKey", number=largest, note="as it was")
+    backed_up(awkward)
+    model("HugeKey")._base_manager.update(note="edited")
+    create("HugeKey", number=largest - 1, note="extra")
+
+    restored(awkward)
+
+    assert dict(model("HugeKey")._base_manager.values_list()) == {largest: "as it was", largest - 1: "extra"}
+
+
 def test_a_generic_reference_to_a_key_of_nineteen_digits_is_kept(awkward: System) -> None:
     tagged = create("Tagged", pk=2**63 - 1, name="tagged")
     kind = ContentType.objects.get_for_model(model("Tagged"))
