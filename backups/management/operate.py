@@ -8,7 +8,7 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from getpass import getpass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from backups.reporting import Progress, Report, Verdict, printable
 from backups.services.convert import Conversion, parse_mapping
 from backups.services.keys import PASSPHRASE_VARIABLE, Keys
 from backups.services.redaction import cleanse, message_of
-from backups.terminal import TerminalProgress
+from backups.terminal import TerminalProgress, Unfailing
 
 EXIT_CODES = {
     Verdict.PROVED: 0,
@@ -68,7 +68,7 @@ def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iter
 
 def _failure(error: BackupError, cause: BaseException, options: dict[str, Any], operation: str) -> CommandError:
     if options.get("json") and operation:
-        report = error.report or Report(operation=operation, database=options["database"], error=str(error))
+        report = error.report or Report(operation=operation, database=options.get("database", ""), error=str(error))
         report.verdict = Verdict.FAILED
         write(render_json(report), options.get("stdout"))
     cleanse(cause)
@@ -78,14 +78,21 @@ def _failure(error: BackupError, cause: BaseException, options: dict[str, Any], 
 
 def write(text: str, stream: Any = None) -> None:
     """Write a result. That nobody reads it does not change what the operation has done."""
-    stream = stream or sys.stdout
-    if getattr(stream, "_out", stream) is None:  # closed by the caller; Django wraps it all the same
-        return
-    try:
-        stream.write(text if text.endswith("\n") else f"{text}\n")
-        stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    target = Unfailing(stream or sys.stdout)
+    target.write(text if text.endswith("\n") else f"{text}\n")
+    target.flush()
+    if target.failure and not isinstance(target.failure, BrokenPipeError):  # which says that nobody wants to read it
+        Unfailing(sys.stderr).write(f"the result could not be written: {target.failure}\n")
+
+
+def _give_up_unwritten(stream: Any) -> None:
+    """Let go of what a stream still holds and cannot write: Python's own attempt as it ends changes the exit code."""
+    if stream is not None:
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -150,17 +157,37 @@ def add_conversion(parser: ArgumentParser) -> None:
     )
 
 
-def conversion(options: dict[str, Any]) -> Conversion:
+def conversion(options: dict[str, Any], operation: str) -> Conversion:
     """Read the options that ``add_conversion`` adds."""
-    with failures_as_exit_codes(options):
+    with failures_as_exit_codes(options, operation):
         return Conversion(mapping=parse_mapping(options["map"]), trust_keys=options["trust_keys"])
 
 
-class OperationCommand(BaseCommand):
-    """A command that calls one service and renders its report: results on stdout, progress on stderr."""
+class EngineCommand(BaseCommand):
+    """A command whose exit code says what was done, whatever became of the streams that it tells it on."""
 
     operation = ""
     requires_system_checks: list[str] = []  # a system whose checks fail must still be restorable
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        shown: Any = Unfailing(stderr or sys.stderr)
+        super().__init__(stdout, shown, **options)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        if options.get("stderr"):
+            options["stderr"] = Unfailing(options["stderr"])
+        return super().execute(*args, **options)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                _give_up_unwritten(stream)
+
+
+class OperationCommand(EngineCommand):
+    """A command that calls one service and renders its report: results on stdout, progress on stderr."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="database to work on")
@@ -195,8 +222,8 @@ class OperationCommand(BaseCommand):
                 self._confirm(*confirm())
             with TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
                 report = call(progress)
-        is_terminal = sys.stdout is not None and self.stdout.isatty()
-        write(render_json(report) if options["json"] else render_text(report, color=is_terminal), self.stdout)
+        color = self.stdout.isatty()
+        write(render_json(report) if options["json"] else render_text(report, color=color), self.stdout)
         if code := exit_code(report):
             sys.exit(code)
 

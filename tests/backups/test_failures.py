@@ -70,11 +70,24 @@ def test_a_failure_has_a_message_and_a_code(
     assert words in done.stderr
 
 
-def test_json_is_one_object_also_on_failure(shell: dict[str, str]) -> None:
-    done = run(shell, "restore_backup", "nowhere", "--json", capture_output=True)
+@pytest.mark.parametrize(
+    ("command", "operation", "code", "words"),
+    [
+        (("restore_backup", "nowhere"), "restore", 2, "nowhere"),
+        (("restore_backup", "latest", "--map", "foo"), "restore", 2, "foo"),
+        (("inspect_backup", "nowhere"), "inspect", 2, "nowhere"),
+        (("list_backups",), "list", 1, "a_file"),
+    ],
+)
+def test_json_is_one_object_also_on_failure(
+    shell: dict[str, str], tmp_path: Path, command: tuple[str, ...], operation: str, code: int, words: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    changes = {"BACKUPS_ROOT": str(tmp_path / "a_file")} if operation == "list" else {}
+    done = run(shell | changes, *command, "--json", capture_output=True)
     report = json.loads(done.stdout)
-    assert (done.returncode, report["verdict"], report["operation"]) == (2, "failed", "restore")
-    assert "nowhere" in report["error"]
+    assert (done.returncode, report["verdict"], report["operation"]) == (code, "failed", operation)
+    assert words in report["error"]
 
 
 def test_a_file_that_stops_a_backup_is_a_finding_in_json(shell: dict[str, str]) -> None:
@@ -84,11 +97,26 @@ def test_a_file_that_stops_a_backup_is_a_finding_in_json(shell: dict[str, str]) 
     assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == ["file_missing"]
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "| true"])
-def test_closed_streams_do_not_change_what_is_done(shell: dict[str, str], closed: str) -> None:
-    line = f"set -o pipefail; {sys.executable} manage.py create_backup {closed}"
-    done = subprocess.run(["bash", "-c", line], env=shell, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", "2>&1 | true"])
+@pytest.mark.parametrize(("command", "code"), [("create_backup", 0), ("restore_backup nowhere --json", 2)])
+def test_streams_do_not_change_what_is_done(shell: dict[str, str], command: str, code: int, streams: str) -> None:
+    line = f"set -o pipefail; {sys.executable} manage.py {command} {streams}"
+    buffered = shell | {"PYTHONUNBUFFERED": ""}  # so that Python has something left to write as it ends
+    done = subprocess.run(["bash", "-c", line], env=buffered, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert not any(words in done.stderr for words in ("Traceback", "Exception ignored"))
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}],
+)
+def test_what_an_encoding_lacks_is_written_out(shell: dict[str, str], encoding: dict[str, str]) -> None:
+    Document.objects.filter(number="SOP-2026-0001").update(title="Sp\u00fclen \U0001f6bf")
+    done = run(shell | encoding, "validate_restore", "latest", "--json", capture_output=True)
+    assert done.returncode == 3
+    assert "Sp\u00fclen \U0001f6bf" in [finding["found"] for finding in json.loads(done.stdout)["findings"]]
+    assert "\\u00fc" in done.stdout
 
 
 ON_A_TERMINAL = """

@@ -29,6 +29,6 @@ class Command(OperationCommand):
             source=options["file"],
             using=options["database"],
             output=options["output"],
-            conversion=replace(conversion(options), on_missing=OnMissing(options["on_missing"])),
+            conversion=replace(conversion(options, self.operation), on_missing=OnMissing(options["on_missing"])),
         )
         self.operate(options, lambda progress: convert(wanted, progress))
