@@ -43,18 +43,6 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 id="backups.E002",
             )
         )
-    for key in ("EXCLUDE", "APPEND_ONLY"):
-        for label in getattr(configuration, key.lower()):
-            try:
-                apps.get_model(label)
-            except (LookupError, ValueError):
-                messages.append(
-                    Error(
-                        f"BACKUPS[{key!r}] names {label!r}, which is not a model",
-                        hint="write app_label.ModelName",
-                        id="backups.E003",
-                    )
-                )
     return [*messages, *_check_keys(configuration)]
 
 

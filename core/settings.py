@@ -23,25 +23,67 @@ EDMS_ADMIN_PASSWORD          password that a new user ``admin`` gets; default: n
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
 
+def _text(name: str, default: str = "") -> str:
+    value = os.environ.get(name) or default
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ImproperlyConfigured(f"{name} is not UTF-8; hint: write it in UTF-8") from None
+    return value
+
+
 def _switch(name: str, *, default: bool = False) -> bool:
     value = os.environ.get(name, "")
     if value not in {"", "0", "1"}:
-        raise ValueError(f"{name} is {value!r}; hint: set it to 0 or 1")
+        raise ImproperlyConfigured(f"{name} is {value!r}; hint: set it to 0 or 1")
     return value == "1" if value else default
 
 
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not (value.isascii() and value.isdigit()):
+        raise ImproperlyConfigured(f"{name} is {value!r}; hint: set it to a whole number")
+    return int(value)
+
+
 def _names(name: str, default: str = "") -> list[str]:
-    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+    return [part.strip() for part in _text(name, default).split(",") if part.strip()]
+
+
+_DRIVERS = {
+    "django.db.backends.sqlite3": ("sqlite3", ""),
+    "django.db.backends.postgresql": ("psycopg", "postgresql"),
+    "django.db.backends.mysql": ("MySQLdb", "mysql"),
+}
+
+
+def _database_of(name: str) -> dict[str, Any]:
+    """Read the URL of a database. What is wrong with it is told without it: it holds a password."""
+    hint = (
+        "hint: write sqlite:///path, postgres://user:password@host/name or mysql://…, in which %XX stands for @ : / # ?"
+    )
+    try:
+        database = {**dj_database_url.parse(_text(name))}
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is not the URL of a database; {hint}") from None
+    if database["ENGINE"] not in _DRIVERS:
+        raise ImproperlyConfigured(f"{name} names a database that is neither SQLite, PostgreSQL nor MariaDB; {hint}")
+    module, extra = _DRIVERS[database["ENGINE"]]
+    if find_spec(module) is None:
+        raise ImproperlyConfigured(f"{name} needs the Python module {module}; hint: pip install '.[{extra}]'")
+    return database
 
 
 DEBUG = _switch("DJANGO_DEBUG")
@@ -93,7 +135,7 @@ TEMPLATES = [
 
 _database: dict[str, Any]
 if os.environ.get("DATABASE_URL"):
-    _database = {**dj_database_url.config()}
+    _database = _database_of("DATABASE_URL")
 else:
     VAR_DIR.mkdir(mode=0o700, exist_ok=True)
     _database = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR_DIR / "db.sqlite3"}
@@ -161,7 +203,7 @@ BACKUPS = {
     "SIGNING_KEY_FILE": os.environ.get("BACKUPS_SIGNING_KEY_FILE") or None,
     "TRUSTED_KEYS": _names("BACKUPS_TRUSTED_KEYS"),
     "SHOW_VALUES": _switch("BACKUPS_SHOW_VALUES", default=True),
-    "DRILL_DAYS": int(os.environ.get("BACKUPS_DRILL_DAYS") or 90),
+    "DRILL_DAYS": _number("BACKUPS_DRILL_DAYS", 90),
 }
 
 HTTPS = _switch("DJANGO_HTTPS", default=not DEBUG)

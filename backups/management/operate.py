@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from getpass import getpass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
+from backups.conf import is_text
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict, printable
 from backups.services.convert import Conversion, parse_mapping
-from backups.services.keys import PASSPHRASE_VARIABLE, Keys
-from backups.services.redaction import cleanse, message_of
-from backups.terminal import TerminalProgress
+from backups.services.keys import PASSPHRASE_VARIABLE, Keys, from_environment
+from backups.services.redaction import cleanse, message_of, without_values
+from backups.terminal import TerminalProgress, Unfailing
 
+_NO_MEMORY = "not enough memory"
+"""As zstd says it."""
 EXIT_CODES = {
     Verdict.PROVED: 0,
     Verdict.DIFFERENCES: 3,
@@ -40,67 +45,133 @@ def exit_code(report: Report) -> int:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds an operation as Ctrl-C does."""
+    """SIGTERM, or the SIGHUP of a connection that was lost; they unwind an operation as Ctrl-C does."""
 
 
 @contextmanager
-def failures_as_exit_codes(options: dict[str, Any], operation: str = "") -> Iterator[None]:
+def failures_as_exit_codes(options: dict[str, Any], operation: str) -> Iterator[None]:
     """Turn what goes wrong into a message with a hint and an exit code; with ``--json``, into a report as well."""
     try:
         with _terminable():
-            alias = options.get("database", DEFAULT_DB_ALIAS)
-            if alias not in connections:
-                raise UsageError(f"there is no database {alias!r} in DATABASES", hint="name one of its aliases")
+            _require_usable(options)
             yield
-    except BackupError as error:
-        raise _failure(error, error, options, operation) from error
-    except KeyboardInterrupt as error:
-        cancelled = Cancelled("cancelled; the report says what was done, and what was not")
-        raise _failure(cancelled, error, options, operation) from error
-    except DatabaseError as error:
-        failed = BackupError(
-            f"the database failed: {message_of(error)}", hint="see that it can be reached and is sound"
-        )
-        raise _failure(failed, error, options, operation) from error
-    except OSError as error:
-        raise _failure(BackupError(f"the system failed: {error}"), error, options, operation) from error
+    except (Exception, KeyboardInterrupt) as error:
+        failure = _explained(error)
+        if options.get("json"):
+            _write_failure(failure or BackupError(message_of(error)), options, operation)
+        cleanse(error)
+        if failure is None:
+            raise
+        text = f"{failure}\nhint: {failure.hint}" if failure.hint else str(failure)
+        raise CommandError(printable(text), returncode=failure.exit_code) from error
 
 
-def _failure(error: BackupError, cause: BaseException, options: dict[str, Any], operation: str) -> CommandError:
-    if options.get("json") and operation:
-        report = error.report or Report(operation=operation, database=options["database"], error=str(error))
-        report.verdict = Verdict.FAILED
-        write(render_json(report), options.get("stdout"))
-    cleanse(cause)
-    text = f"{error}\nhint: {error.hint}" if error.hint else str(error)
-    return CommandError(printable(text), returncode=error.exit_code)
+def _explained(error: BaseException) -> BackupError | None:
+    """Say what went wrong and what to do about it; None for a mistake of ours, which needs its traceback."""
+    match error:
+        case BackupError():
+            return error
+        case KeyboardInterrupt():
+            return Cancelled("cancelled; if a report had been begun, it says what was done, and what was not")
+        case DatabaseError():
+            return BackupError(
+                f"the database failed: {message_of(error)}", hint="see that it can be reached and is sound"
+            )
+        case sqlite3.Error():
+            place = _sqlite_temporary_directory()
+            is_full = "full" in str(error)
+            what = "is full" if is_full else f"cannot be used: {without_values(str(error))}"
+            return BackupError(
+                f"the temporary directory {place} {what}",
+                hint="free some space there, or set TMPDIR to a directory that has more",
+            )
+        case OSError(errno=errno.ENOSPC):
+            return BackupError(
+                f"the system failed: {error}", hint="free some space; TMPDIR says where temporary files are"
+            )
+        case Exception() if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+            return BackupError("the memory that this process may have ran out", hint="raise its limit, see ulimit -v")
+        case RuntimeError() if "start new thread" in str(error):
+            return BackupError(
+                "no thread could be started", hint="raise the limits of memory or processes, see ulimit -a"
+            )
+        case OSError():
+            return BackupError(f"the system failed: {error}")
+        case UnicodeEncodeError(reason="surrogates not allowed"):
+            return BackupError(
+                "a name or a value that came from the system is not UTF-8",
+                hint="see the environment, the settings, and the path of the current directory",
+            )
+    return None
+
+
+def _require_usable(options: dict[str, Any]) -> None:
+    """Raise ``UsageError`` for an argument that no report could hold, and for a database that is none."""
+    for name, given in options.items():
+        for value in given if isinstance(given, list) else [given]:
+            text = str(value.absolute()) if isinstance(value, Path) else value
+            if isinstance(text, str) and not is_text(text):
+                raise UsageError(
+                    f"the argument {name.replace('_', '-')} is not UTF-8", hint="see the locale, or rename the file"
+                )
+    alias = options.get("database", DEFAULT_DB_ALIAS)
+    if alias not in connections:
+        raise UsageError(f"there is no database {alias!r} in DATABASES", hint="name one of its aliases")
+
+
+def _write_failure(failure: BackupError, options: dict[str, Any], operation: str) -> None:
+    report = failure.report or Report(
+        operation=operation, database=options.get("database", ""), error=printable(str(failure))
+    )
+    report.verdict = Verdict.FAILED
+    write(render_json(report), options.get("stdout"))
+
+
+def _sqlite_temporary_directory() -> str:
+    """Return where SQLite puts a database without a name: https://sqlite.org/tempfiles.html#temporary_file_storage_locations."""
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
+    usable = (path for path in named if path and Path(path).is_dir() and os.access(path, os.W_OK | os.X_OK))
+    return next(usable, ".")
 
 
 def write(text: str, stream: Any = None) -> None:
     """Write a result. That nobody reads it does not change what the operation has done."""
-    stream = stream or sys.stdout
-    if getattr(stream, "_out", stream) is None:  # closed by the caller; Django wraps it all the same
-        return
-    try:
-        stream.write(text if text.endswith("\n") else f"{text}\n")
-        stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    target = Unfailing(stream or sys.stdout)
+    target.write(text if text.endswith("\n") else f"{text}\n")
+    target.flush()
+    if target.failure and not isinstance(target.failure, BrokenPipeError):  # which says that nobody wants to read it
+        Unfailing(sys.stderr).write(f"the result could not be written: {target.failure}\n")
+
+
+def _give_up_unwritten(stream: Any) -> None:
+    """Let go of what a stream still holds and cannot write: Python's own attempt as it ends changes the exit code."""
+    if stream is not None:
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
     def terminate(number: int, frame: object) -> None:
+        if signal.SIGHUP in previous:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is cleaned up is not to be disturbed by the next one
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, terminate)
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.getsignal(number) for number in heeded}
+    for number in heeded:
+        signal.signal(number, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def add_identity(parser: ArgumentParser) -> None:
@@ -118,17 +189,26 @@ def add_identity(parser: ArgumentParser) -> None:
 def keys_of(options: dict[str, Any]) -> Keys:
     """Return where private keys are to come from; somebody is asked only where there is a terminal."""
     may_ask = options.get("interactive", True) and sys.stdin is not None and sys.stdin.isatty()
-    return Keys(files=options["identity"], ask=getpass if may_ask else None)
+    return Keys(files=options["identity"], ask=_ask if may_ask else None)
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return getpass(prompt)
+    except (EOFError, KeyboardInterrupt) as error:
+        raise Cancelled("cancelled; nothing has changed") from error
+    except UnicodeDecodeError:
+        raise UsageError("what was typed is not UTF-8", hint="see the locale of the terminal") from None
 
 
 def new_passphrase() -> str:
     """Return the passphrase for a package to be made, from the environment or typed twice. Raises ``UsageError``."""
-    if held := os.environ.get(PASSPHRASE_VARIABLE):
+    if held := from_environment(PASSPHRASE_VARIABLE):
         return held
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("there is no passphrase", hint=f"set {PASSPHRASE_VARIABLE}, or type it on a terminal")
-    typed = getpass("Passphrase for the package: ")
-    if not typed or getpass("The same again: ") != typed:
+    typed = _ask("Passphrase for the package: ")
+    if not typed or _ask("The same again: ") != typed:
         raise UsageError("the passphrase is empty, or was not the same twice", hint="try again")
     return typed
 
@@ -150,17 +230,37 @@ def add_conversion(parser: ArgumentParser) -> None:
     )
 
 
-def conversion(options: dict[str, Any]) -> Conversion:
+def conversion(options: dict[str, Any], operation: str) -> Conversion:
     """Read the options that ``add_conversion`` adds."""
-    with failures_as_exit_codes(options):
+    with failures_as_exit_codes(options, operation):
         return Conversion(mapping=parse_mapping(options["map"]), trust_keys=options["trust_keys"])
 
 
-class OperationCommand(BaseCommand):
-    """A command that calls one service and renders its report: results on stdout, progress on stderr."""
+class EngineCommand(BaseCommand):
+    """A command whose exit code says what was done, whatever became of the streams that it tells it on."""
 
     operation = ""
     requires_system_checks: list[str] = []  # a system whose checks fail must still be restorable
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        shown: Any = Unfailing(stderr or sys.stderr)
+        super().__init__(stdout, shown, **options)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        if options.get("stderr"):
+            options["stderr"] = Unfailing(options["stderr"])
+        return super().execute(*args, **options)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                _give_up_unwritten(stream)
+
+
+class OperationCommand(EngineCommand):
+    """A command that calls one service and renders its report: results on stdout, progress on stderr."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="database to work on")
@@ -195,8 +295,8 @@ class OperationCommand(BaseCommand):
                 self._confirm(*confirm())
             with TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
                 report = call(progress)
-        is_terminal = sys.stdout is not None and self.stdout.isatty()
-        write(render_json(report) if options["json"] else render_text(report, color=is_terminal), self.stdout)
+        color = self.stdout.isatty()
+        write(render_json(report) if options["json"] else render_text(report, color=color), self.stdout)
         if code := exit_code(report):
             sys.exit(code)
 
@@ -211,7 +311,7 @@ class OperationCommand(BaseCommand):
         self.stderr.flush()
         try:
             typed = input()
-        except (EOFError, KeyboardInterrupt) as error:
+        except (EOFError, KeyboardInterrupt, UnicodeDecodeError) as error:
             raise Cancelled("cancelled; nothing has changed") from error
         if typed.strip() != word:
             raise Cancelled("cancelled; nothing has changed")

@@ -20,6 +20,14 @@ IDENTITY_VARIABLE = "BACKUPS_IDENTITY"
 PASSPHRASE_VARIABLE = "BACKUPS_PASSPHRASE"  # noqa: S105  the name of a variable
 
 
+def from_environment(variable: str) -> str:
+    """Return what a variable holds, or nothing. Raises ``UsageError`` for what is not text, and does not repeat it."""
+    held = os.environ.get(variable, "")
+    if not conf.is_text(held):
+        raise UsageError(f"{variable} in the environment is not UTF-8", hint="write it in UTF-8")
+    return held
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encryption:
     """Public keys, or one passphrase: age does not allow both in one file."""
@@ -68,7 +76,7 @@ class Keys:
             return age.parse_identities(self.text.encode(), "the caller")
         if self.files:
             return [identity for path in self.files for identity in age.parse_identities(_content(path), str(path))]
-        if held := os.environ.get(IDENTITY_VARIABLE):
+        if held := from_environment(IDENTITY_VARIABLE):
             return age.parse_identities(held.encode(), IDENTITY_VARIABLE)
         if self.ask and (typed := self.ask(f"Identity that opens {name} (AGE-SECRET-KEY-1…): ")):
             return age.parse_identities(typed.encode(), "what was typed")
@@ -76,7 +84,7 @@ class Keys:
 
     def passphrase(self, name: str) -> str:
         """Return the passphrase for the package ``name``. Raises ``PackageLocked`` where there is none."""
-        if held := os.environ.get(PASSPHRASE_VARIABLE):
+        if held := from_environment(PASSPHRASE_VARIABLE):
             return held
         if self.ask and (typed := self.ask(f"Passphrase of {name}: ")):
             return typed

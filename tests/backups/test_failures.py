@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError
 from django.db import connections
 from django.test import override_settings
 
 from backups import files
+from backups.management.operate import failures_as_exit_codes
 from backups.models import Backup, RestoreReport
 from backups.services import restore as restore_service
 from backups.signals import restore_finished
@@ -25,6 +30,8 @@ from tests.backups.conftest import nothing_changes
 from tests.systems import System
 
 MANAGE = [sys.executable, "manage.py"]
+LOCKED = Path(__file__).parents[1] / "golden" / "edms-package-1-passphrase.zip.age"
+SEALED = LOCKED.with_name("edms-package-1-signed.zip.age")
 
 
 @pytest.fixture
@@ -70,11 +77,24 @@ def test_a_failure_has_a_message_and_a_code(
     assert words in done.stderr
 
 
-def test_json_is_one_object_also_on_failure(shell: dict[str, str]) -> None:
-    done = run(shell, "restore_backup", "nowhere", "--json", capture_output=True)
+@pytest.mark.parametrize(
+    ("command", "operation", "code", "words"),
+    [
+        (("restore_backup", "nowhere"), "restore", 2, "nowhere"),
+        (("restore_backup", "latest", "--map", "foo"), "restore", 2, "foo"),
+        (("inspect_backup", "nowhere"), "inspect", 2, "nowhere"),
+        (("list_backups",), "list", 1, "a_file"),
+    ],
+)
+def test_json_is_one_object_also_on_failure(
+    shell: dict[str, str], tmp_path: Path, command: tuple[str, ...], operation: str, code: int, words: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    changes = {"BACKUPS_ROOT": str(tmp_path / "a_file")} if operation == "list" else {}
+    done = run(shell | changes, *command, "--json", capture_output=True)
     report = json.loads(done.stdout)
-    assert (done.returncode, report["verdict"], report["operation"]) == (2, "failed", "restore")
-    assert "nowhere" in report["error"]
+    assert (done.returncode, report["verdict"], report["operation"]) == (code, "failed", operation)
+    assert words in report["error"]
 
 
 def test_a_file_that_stops_a_backup_is_a_finding_in_json(shell: dict[str, str]) -> None:
@@ -84,11 +104,26 @@ def test_a_file_that_stops_a_backup_is_a_finding_in_json(shell: dict[str, str]) 
     assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == ["file_missing"]
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "| true"])
-def test_closed_streams_do_not_change_what_is_done(shell: dict[str, str], closed: str) -> None:
-    line = f"set -o pipefail; {sys.executable} manage.py create_backup {closed}"
-    done = subprocess.run(["bash", "-c", line], env=shell, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", "2>&1 | true"])
+@pytest.mark.parametrize(("command", "code"), [("create_backup", 0), ("restore_backup nowhere --json", 2)])
+def test_streams_do_not_change_what_is_done(shell: dict[str, str], command: str, code: int, streams: str) -> None:
+    line = f"set -o pipefail; {sys.executable} manage.py {command} {streams}"
+    buffered = shell | {"PYTHONUNBUFFERED": ""}  # so that Python has something left to write as it ends
+    done = subprocess.run(["bash", "-c", line], env=buffered, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert not any(words in done.stderr for words in ("Traceback", "Exception ignored"))
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}],
+)
+def test_what_an_encoding_lacks_is_written_out(shell: dict[str, str], encoding: dict[str, str]) -> None:
+    Document.objects.filter(number="SOP-2026-0001").update(title="Sp\u00fclen \U0001f6bf")
+    done = run(shell | encoding, "validate_restore", "latest", "--json", capture_output=True)
+    assert done.returncode == 3
+    assert "Sp\u00fclen \U0001f6bf" in [finding["found"] for finding in json.loads(done.stdout)["findings"]]
+    assert "\\u00fc" in done.stdout
 
 
 ON_A_TERMINAL = """
@@ -99,14 +134,22 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("keys", [b"no\n", b"\x04", b"\x03"])
-def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: bytes) -> None:
+@pytest.mark.parametrize(
+    ("command", "prompt", "keys"),
+    [
+        *((("reinit_system",), b"to go on: ", keys) for keys in (b"no\n", b"\x04", b"\x03")),
+        *((("create_backup", "--passphrase"), b"for the package: ", keys) for keys in (b"\x04", b"\x03")),
+    ],
+)
+def test_an_operator_who_does_not_answer_cancels(
+    shell: dict[str, str], command: tuple[str, ...], prompt: bytes, keys: bytes
+) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", ON_A_TERMINAL, "manage.py", "reinit_system"]
-    with subprocess.Popen(command, env=shell, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    started = [sys.executable, "-c", ON_A_TERMINAL, "manage.py", *command]
+    with subprocess.Popen(started, env=shell, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
-        while b"to go on: " not in shown:
+        while prompt not in shown:
             shown += os.read(ours, 4096)
         try:
             for _ in range(30):
@@ -117,7 +160,89 @@ def test_an_operator_who_does_not_confirm_cancels(shell: dict[str, str], keys: b
             assert process.wait(timeout=1) == 7
         finally:
             process.kill()
+    with suppress(OSError):  # which is how a terminal ends
+        while more := os.read(ours, 4096):
+            shown += more
+    assert b"cancelled; nothing has changed" in shown
     os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), "the temporary directory {place} is full"),
+        (sqlite3.OperationalError("unable to open database file"), "the temporary directory {place} cannot be used"),
+        (OSError(28, "No space left on device"), "TMPDIR"),
+        (MemoryError(), "memory"),
+        (RuntimeError("can't start new thread"), "no thread"),
+        (UnicodeEncodeError("utf-8", "secret\udcfe", 6, 7, "surrogates not allowed"), "not UTF-8"),
+    ],
+)
+def test_what_the_system_does_not_give_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    out = io.StringIO()
+    with pytest.raises(CommandError) as raised, failures_as_exit_codes({"json": True, "stdout": out}, "restore"):
+        raise error
+    assert raised.value.returncode == 1
+    assert words.format(place=tmp_path) in str(raised.value)
+    assert "hint:" in str(raised.value)
+    assert json.loads(out.getvalue())["verdict"] == "failed"
+    assert "secret" not in f"{raised.value}{out.getvalue()}"
+
+
+def test_a_mistake_of_ours_is_a_document_and_a_traceback() -> None:
+    out = io.StringIO()
+    with pytest.raises(ZeroDivisionError), failures_as_exit_codes({"json": True, "stdout": out}, "restore"):
+        raise ZeroDivisionError
+    assert json.loads(out.getvalue())["error"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("variables", "command", "named"),
+    [
+        ({"BACKUPS_PASSPHRASE": "secret\udcfe"}, ("create_backup", "--passphrase"), "BACKUPS_PASSPHRASE"),
+        ({"BACKUPS_PASSPHRASE": "secret\udcfe"}, ("inspect_backup", str(LOCKED)), "BACKUPS_PASSPHRASE"),
+        ({"BACKUPS_IDENTITY": "secret\udcfe"}, ("inspect_backup", str(SEALED)), "BACKUPS_IDENTITY"),
+        ({}, ("create_backup", "--encrypt-to", "secret\udcfe"), "encrypt-to"),
+        ({}, ("inspect_backup", "secret\udcfe.zip"), "package"),
+    ],
+)
+def test_what_is_not_utf8_is_named_and_not_repeated(
+    shell: dict[str, str], variables: dict[str, str], command: tuple[str, ...], named: str
+) -> None:
+    done = run(shell | variables, *command, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{named} " in done.stderr
+    assert "is not UTF-8" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(number: signal.Signals) -> None:
+    cleaned = []
+
+    def operate() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGHUP)  # a terminal that goes away says so more than once
+            cleaned.append(True)
+
+    with pytest.raises(CommandError) as raised, failures_as_exit_codes({}, "create"):
+        operate()
+    assert raised.value.returncode == 7
+    assert cleaned
+
+
+def test_who_ignores_hangups_goes_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with failures_as_exit_codes({}, "create"):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_media_directory_that_cannot_be_written_rolls_everything_back(

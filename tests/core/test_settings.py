@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 DOCUMENTED = {
     "DJANGO_SECRET_KEY": "Zb7mW1qKxv0TtPz9sYc4RgLd8HfUaEoJ2nQi6VwXk3BpMrCyN5",
@@ -58,10 +60,32 @@ def test_deployment_check_names_what_is_missing(tmp_path: Path) -> None:
         assert code in result.stderr
 
 
-def test_switch_that_is_no_switch_is_refused() -> None:
-    result = check(**DOCUMENTED, DJANGO_DEBUG="yes")
-    assert result.returncode != 0
-    assert "DJANGO_DEBUG is 'yes'; hint: set it to 0 or 1" in result.stderr
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DJANGO_DEBUG", "yes", "DJANGO_DEBUG is 'yes'; hint: set it to 0 or 1"),
+        ("BACKUPS_SHOW_VALUES", "yes", "BACKUPS_SHOW_VALUES is 'yes'; hint: set it to 0 or 1"),
+        ("BACKUPS_DRILL_DAYS", "abc", "BACKUPS_DRILL_DAYS is 'abc'; hint: set it to a whole number"),
+        ("BACKUPS_RECIPIENTS", "age1\udcfe", "BACKUPS_RECIPIENTS is not UTF-8"),
+        ("DATABASE_URL", "postgres://me:secret#1@host:port/x", "DATABASE_URL is not the URL of a database"),
+        ("DATABASE_URL", "secret", "DATABASE_URL is not the URL of a database"),
+        ("DATABASE_URL", "oracle://me:secret@host/x", "DATABASE_URL names a database that is neither"),
+    ],
+)
+def test_a_variable_of_no_use_is_named_in_one_line(name: str, value: str, words: str) -> None:
+    result = check(**DOCUMENTED | {name: value})
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize(("scheme", "module"), [("postgres", "psycopg"), ("mysql", "MySQLdb")])
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str, module: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://me:secret@host/x")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImproperlyConfigured, match=f"DATABASE_URL needs the Python module {module}; hint: pip install"):
+        runpy.run_path(str(settings.BASE_DIR / "core" / "settings.py"))
 
 
 @pytest.mark.parametrize(

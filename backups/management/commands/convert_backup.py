@@ -31,6 +31,6 @@ class Command(OperationCommand):
             using=options["database"],
             output=options["output"],
             keys=keys_of(options),
-            conversion=replace(conversion(options), on_missing=OnMissing(options["on_missing"])),
+            conversion=replace(conversion(options, self.operation), on_missing=OnMissing(options["on_missing"])),
         )
         self.operate(options, lambda progress: convert(wanted, progress))

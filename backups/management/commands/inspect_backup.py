@@ -1,9 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from backups.management.operate import add_identity, failures_as_exit_codes, keys_of, write
+from backups.management.operate import EngineCommand, add_identity, failures_as_exit_codes, keys_of, write
 from backups.package.manifest import Manifest
 from backups.rendering import as_json, table, with_unit
 from backups.reporting import printable
@@ -13,9 +11,9 @@ from backups.services.trust import Signer
 from backups.terminal import TerminalProgress
 
 
-class Command(BaseCommand):
+class Command(EngineCommand):
+    operation = "inspect"
     help = "Show what is inside a package, and check every hash in it; or inside a fixture. Needs no database."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("package", help="a path, a name that list_backups shows, or latest")
@@ -30,7 +28,10 @@ class Command(BaseCommand):
         add_identity(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with failures_as_exit_codes(options), TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress:
+        with (
+            failures_as_exit_codes(options, self.operation),
+            TerminalProgress(self.stderr, verbosity=options["verbosity"]) as progress,
+        ):
             inspection = inspect(options["package"], progress, keys_of(options), mapping=parse_mapping(options["map"]))
         if options["json"]:
             text = as_json(inspection.as_data())

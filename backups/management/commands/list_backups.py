@@ -2,24 +2,23 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand
 from django.db import DEFAULT_DB_ALIAS
 
-from backups.management.operate import failures_as_exit_codes, write
+from backups.management.operate import EngineCommand, failures_as_exit_codes, write
 from backups.rendering import as_json, table, with_unit
 from backups.services.catalogue import Listed, list_packages
 
 
-class Command(BaseCommand):
+class Command(EngineCommand):
+    operation = "list"
     help = "List the packages: what the storage holds and the catalogue remembers. Works without a database."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="database of the catalogue")
         parser.add_argument("--json", action="store_true", help="print a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with failures_as_exit_codes(options):
+        with failures_as_exit_codes(options, self.operation):
             packages, trouble = list_packages(options["database"])
         if trouble:
             self.stderr.write(f"the catalogue cannot be read, this is what the storage holds: {trouble}")

@@ -69,7 +69,7 @@ class Command(OperationCommand):
             config_to=options["config_to"],
             allow_schema_differences=options["allow_schema_differences"],
             keys=keys_of(options),
-            conversion=conversion(options),
+            conversion=conversion(options, self.operation),
         )
         destroys = wanted.mode is Mode.REPLACE and not wanted.dry_run
         self.operate(

@@ -34,6 +34,6 @@ class Command(OperationCommand):
             quick=options["quick"],
             allow_schema_differences=options["allow_schema_differences"],
             keys=keys_of(options),
-            conversion=conversion(options),
+            conversion=conversion(options, self.operation),
         )
         self.operate(options, lambda progress: validate_restore(wanted, progress))
