@@ -16,6 +16,7 @@ from backups.services.create import CreateOptions, create_backup
 from backups.services.keys import Keys, throwaway
 from backups.services.operation import operation, step
 from backups.services.reinit import ReinitOptions, reinit_system
+from backups.services.plan import Mode
 from backups.services.restore import RestoreOptions, restore
 from backups.services.sandbox import remove_left, sandbox
 from backups.services.validate import ValidateOptions, validate_restore
@@ -85,7 +86,8 @@ def _play_demo(report: Report, options: DrillOptions, progress: Progress) -> Non
 def _restore_and_validate(report: Report, options: DrillOptions, package: str, keys: Keys, progress: Progress) -> None:
     using = options.using
     with step(report, "restore"):
-        wanted = RestoreOptions(package=package, using=using, safety_backup=False, keys=keys)
+        # A scratch system has the baseline, of which the package may lack a row that somebody has renamed or deleted.
+        wanted = RestoreOptions(package=package, using=using, mode=Mode.REPLACE, safety_backup=False, keys=keys)
         restored = restore(wanted, progress)
     report.models, report.files = restored.models, restored.files
     report.findings += restored.findings

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connections
 
+from backups import databases
 from backups.errors import BackupError
 from backups.models import RestoreReport
+from backups.records import coverage
 from backups.services import drill, sandbox
+from core.models import User
+from documents.models import DocumentType
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
+from workflows.models import WorkflowTransitionRule
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +59,25 @@ def test_a_package_is_rehearsed(seeded: System) -> None:
     stored = RestoreReport.objects.get(operation="drill")
     assert (stored.verdict, str(stored.id)) == ("proved", report["id"])
     assert scratch_systems(seeded) == []
+
+
+@pytest.mark.parametrize("change", ["renamed", "deleted", "emptied"])
+def test_a_package_without_a_row_of_the_baseline_is_proved(seeded: System, change: str) -> None:
+    if change == "renamed":
+        Group.objects.filter(name="Authors").update(name="Writers")
+        User.objects.filter(username="admin").update(username="root")
+    elif change == "deleted":
+        DocumentType.objects.filter(documents=None).delete()
+        WorkflowTransitionRule.objects.all().delete()
+    else:
+        tables = [model._meta.db_table for model in coverage.of_database("default").models]
+        with databases.of("default").exclusive(tables):
+            databases.of("default").empty(tables)
+    assert seeded.run("create_backup").code == 0
+
+    result = seeded.run("recovery_drill")
+
+    assert (result.code, "row_extra" in result.out) == (0, False), result.out + result.err
 
 
 def test_the_demo_plays_the_whole_story(system: System) -> None:
