@@ -15,8 +15,8 @@ from backups.services.catalogue import LATEST, package_path
 from backups.services.create import CreateOptions, create_backup
 from backups.services.keys import Keys, throwaway
 from backups.services.operation import operation, step
-from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.plan import Mode
+from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.restore import RestoreOptions, restore
 from backups.services.sandbox import remove_left, sandbox
 from backups.services.validate import ValidateOptions, validate_restore
