@@ -55,7 +55,15 @@ def storage_alias(field: FileField) -> str:
 
 
 def read_chunks(storage: Storage, name: str) -> Iterator[bytes]:
-    """Read a stored file in pieces of at most ``CHUNK_BYTES``. Raises ``OSError`` where it cannot be read."""
+    """Read a stored file in pieces of at most ``CHUNK_BYTES``.
+
+    Raises ``OSError`` where it cannot be read, and ``BackupError`` for a name that no file can have.
+    """
+    if "\0" in name:  # SQLite and MariaDB keep it
+        raise BackupError(
+            f"a row names the file {name!r}, and no file has a NUL character in its name",
+            hint="correct the row; what such a name means cannot be backed up",
+        )
     if isinstance(storage, FileSystemStorage) and not stat.S_ISREG(Path(storage.path(name)).stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", name)  # opening a pipe waits for somebody to write to it
     with storage.open(name, "rb") as file:

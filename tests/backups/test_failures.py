@@ -349,6 +349,20 @@ def test_a_row_that_names_a_file_elsewhere_stops_a_backup_and_not_a_reinit(seede
     assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 0
 
 
+@pytest.mark.parametrize("command", ["create_backup", "reinit_system", "restore_backup"])
+def test_a_row_that_names_a_file_with_a_nul_is_named(seeded: System, command: str) -> None:
+    if seeded.engine == "postgresql":
+        return  # which takes no NUL
+    DocumentVersion.objects.filter(pk=DocumentVersion.objects.first().pk).update(file="a\0b.pdf")  # type: ignore[union-attr]
+    arguments = {"create_backup": ["--allow-missing-files"], "restore_backup": ["latest", "--no-input"]}
+    with nothing_changes(seeded):
+        refused = seeded.run(command, *arguments.get(command, ["--no-input"]))
+    assert refused.code == 1
+    assert r"a row names the file 'a\x00b.pdf'" in refused.err
+    assert "hint: correct the row" in refused.err
+    assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 0
+
+
 def test_the_rows_of_excluded_models_are_told_where_they_stand_in_the_way(seeded: System) -> None:
     with override_settings(BACKUPS={"EXCLUDE": ["documents.DocumentReference"], "STORAGE": "backups"}):
         with nothing_changes(seeded):
