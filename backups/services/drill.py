@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from backups.services.operation import operation, step
 from backups.services.plan import Mode
 from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.restore import RestoreOptions, restore
-from backups.services.sandbox import remove_left, sandbox
+from backups.services.sandbox import SCRATCH, remove_left, sandbox
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -38,7 +39,9 @@ def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> R
     With ``demo`` the whole story is played there from nothing: seed, back up, re-initialise, restore, validate.
     The report is kept in the live database, where that has the tables for it.
     """
-    report = Report(operation="drill", database=options.using, options={"demo": options.demo})
+    # Where the scratch system is, for whoever finds that this drill has died.
+    kept: dict[str, object] = {"demo": options.demo, SCRATCH: tempfile.gettempdir()}
+    report = Report(operation="drill", database=options.using, options=kept)
     progress = progress or NoProgress()
     with operation(report, "drill"):
         remove_left(options.using)

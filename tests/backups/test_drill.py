@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -33,7 +34,7 @@ def own_scratch_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def scratch_systems(system: System) -> list[str]:
     """Return the scratch databases and directories that this test has made."""
-    found = [path.name for path in Path(tempfile.gettempdir()).glob("drill-*")]
+    found = [path.name for path in Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}*")]
     if system.engine == "sqlite":
         return found
     query = "SELECT datname FROM pg_database" if system.engine == "postgresql" else "SHOW DATABASES"
@@ -108,6 +109,30 @@ def test_a_failed_drill_drops_its_scratch_system_and_keeps_its_report(
     assert (result.code, "the disk is full" in result.err) == (1, True)
     assert RestoreReport.objects.get(operation="drill").verdict == "failed"
     assert scratch_systems(seeded) == []
+
+
+def test_what_a_dead_drill_has_left_is_found_in_another_directory(
+    system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: Any) -> None:
+        (kept,) = Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}*")
+        left.append(shutil.copytree(kept, f"{kept}-killed"))  # the rest of what this one leaves is cleared away
+        raise Killed
+
+    left: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(drill, "create_backup", die)
+        with pytest.raises(Killed):
+            system.run("recovery_drill", "--demo")
+    RestoreReport.objects.filter(operation="drill").update(state="running")
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other"))
+
+    assert system.run("recovery_drill", "--demo").code == 0
+    assert [path for path in left if Path(path).exists()] == []
 
 
 def test_a_damaged_package_fails_its_drill(seeded: System, package: Path, tmp_path: Path) -> None:
