@@ -73,6 +73,23 @@ def test_a_failure_has_a_message_and_a_code(
     assert words in done.stderr
 
 
+def test_a_link_to_a_database_has_the_lock_of_that_database(shell: dict[str, str], tmp_path: Path) -> None:
+    alias = tmp_path / "alias.sqlite3"
+    alias.symlink_to(shell["DATABASE_URL"].removeprefix("sqlite:///"))
+    with restore_service.databases.of("default").lock() as held:
+        done = run(shell | {"DATABASE_URL": f"sqlite:///{alias}"}, "create_backup", capture_output=True)
+    assert (held, done.returncode) == (True, 6)
+    assert "another operation is running" in done.stderr
+    assert list(tmp_path.glob("alias*")) == [alias]
+
+
+def test_there_is_no_lock_where_there_can_be_no_database(shell: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    done = run(shell | {"DATABASE_URL": f"sqlite:///{tmp_path}/directory"}, "create_backup", capture_output=True)
+    assert (done.returncode, "there can be no database" in done.stderr) == (1, True)
+    assert not list(tmp_path.glob("directory.*"))
+
+
 def test_json_is_one_object_also_on_failure(shell: dict[str, str]) -> None:
     done = run(shell, "restore_backup", "nowhere", "--json", capture_output=True)
     report = json.loads(done.stdout)
