@@ -232,7 +232,8 @@ def save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
             raise BackupError(f"the storage gave the file {name!r} another name: {saved!r}")
         return
     path = Path(storage.path(name))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_directories(storage, Path(storage.location))
+    make_private(path.parent)
     with path.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
@@ -279,7 +280,9 @@ def _remove_empty_directories(storage: Storage, name: str) -> None:
 
 
 def _make_directories(storage: FileSystemStorage, directory: Path) -> None:
+    """Make a storage's directory as Django does, but the storage itself, where it is missing, for its owner alone."""
     missing: Sequence[Path] = [path for path in (directory, *directory.parents) if not path.exists()]
+    make_private(Path(storage.location))
     directory.mkdir(parents=True, exist_ok=True)
     if storage.directory_permissions_mode is not None:
         for path in missing:

@@ -80,7 +80,7 @@ def findings(
             code="directory_unreadable",
             identity=list(unreadable[0]),
             found=len(unreadable),
-            message="directories of stored files cannot be read, this one first: what no row names there is not counted",
+            message="directories of stored files cannot be read, this one first: what else they hold is not known",
         )
 
 

@@ -394,6 +394,17 @@ def test_partial_packages_of_the_dead_are_removed(seeded: System) -> None:
     assert not list(seeded.packages.glob(".partial-*"))
 
 
+def test_pipes_among_the_packages_are_passed_over(shell: dict[str, str]) -> None:
+    packages, name = Path(shell["BACKUPS_ROOT"]), "backup-20200101T000000.000000Z-00000000.zip"
+    for pipe in (".partial-x", name):
+        os.mkfifo(packages / pipe)
+    assert run(shell, "create_backup", capture_output=True).returncode == 0
+    for reference in (name, str(packages / name)):
+        refused = run(shell, "inspect_backup", reference, capture_output=True)
+        assert (refused.returncode, "there is no package" in refused.stderr) == (2, True)
+    assert name not in run(shell, "list_backups", capture_output=True).stdout
+
+
 def test_mariadb_keeps_writers_out(new_system: Callable[..., System]) -> None:
     with new_system("mariadb").active() as system:
         system.run("seed_demo")
