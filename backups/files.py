@@ -8,9 +8,11 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
@@ -22,7 +24,7 @@ from backups.errors import BackupError
 
 CHUNK_BYTES = 1024 * 1024
 CHANGES = ".changes-"
-"""How the directories of ``FileChanges`` begin."""
+"""How the names of what ``FileChanges`` makes for a while begin."""
 
 
 def make_private(directory: Path) -> None:
@@ -53,7 +55,15 @@ def storage_alias(field: FileField) -> str:
 
 
 def read_chunks(storage: Storage, name: str) -> Iterator[bytes]:
-    """Read a stored file in pieces of at most ``CHUNK_BYTES``. Raises ``OSError`` where it cannot be read."""
+    """Read a stored file in pieces of at most ``CHUNK_BYTES``.
+
+    Raises ``OSError`` where it cannot be read, and ``BackupError`` for a name that no file can have.
+    """
+    if "\0" in name:  # SQLite and MariaDB keep it
+        raise BackupError(
+            f"a row names the file {name!r}, and no file has a NUL character in its name",
+            hint="correct the row; what such a name means cannot be backed up",
+        )
     if isinstance(storage, FileSystemStorage) and not stat.S_ISREG(Path(storage.path(name)).stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", name)  # opening a pipe waits for somebody to write to it
     with storage.open(name, "rb") as file:
@@ -75,8 +85,9 @@ class FileChanges:
     """Files to write and to remove: staged first, then applied together, then kept or taken back, all of them.
 
     Each storage has them in a directory of its own: new contents as ``<number>``, what was there as ``<number>-old``,
-    and a journal of the places, written before the first place is touched. A process that died in the middle leaves
-    what its successor needs to take everything back under the same ``key``.
+    and a journal of the places, written before the first place is touched. Where a place lies on another file system,
+    it has a hidden copy beside it for a moment. A process that died in the middle leaves what its successor needs to
+    take everything back under the same ``key``.
     """
 
     def __init__(self, key: str, storages: Mapping[str, Storage]) -> None:
@@ -137,19 +148,46 @@ class FileChanges:
 
     def _apply(self, storage: Storage, change: _Change) -> None:
         if change.existed:
-            _move(storage, change.name, f"{self._directory}/{change.number}-old")
+            self._move(storage, change.name, f"{self._directory}/{change.number}-old", change)
         if change.writes:
-            _move(storage, f"{self._directory}/{change.number}", change.name)
+            self._move(storage, f"{self._directory}/{change.number}", change.name, change)
 
     def _take_back(self, storage: Storage, change: _Change) -> None:
-        old = f"{self._directory}/{change.number}-old"
+        new, old = f"{self._directory}/{change.number}", f"{self._directory}/{change.number}-old"
+        if isinstance(storage, FileSystemStorage):
+            Path(storage.path(self._copy(change.name, change))).unlink(missing_ok=True)
         if not change.existed:
-            # What still waits was not put in place: a file that is there now is somebody else's.
-            if not storage.exists(f"{self._directory}/{change.number}"):
+            # What still waits was not put in place: a file that is there now is somebody else's. A copy of what waits
+            # is ours, made where it takes more than one step.
+            if not storage.exists(new) or (storage.exists(change.name) and _is_same(storage, new, change.name)):
                 storage.delete(change.name)
-                _remove_empty_directories(storage, change.name)
+            _remove_empty_directories(storage, change.name)
         elif storage.exists(old):
-            _move(storage, old, change.name)
+            self._move(storage, old, change.name, change)
+
+    def _move(self, storage: Storage, name: str, target: str, change: _Change) -> None:
+        """Give a file another name, over whatever has it. Only a file system can do that in one step."""
+        if not isinstance(storage, FileSystemStorage):
+            storage.delete(target)
+            with storage.open(name, "rb") as content:
+                save(storage, target, iter(partial(content.read, CHUNK_BYTES), b""))
+            storage.delete(name)
+            return
+        source, path = Path(storage.path(name)), Path(storage.path(target))
+        _make_directories(storage, path.parent)
+        try:
+            source.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copy = Path(storage.path(self._copy(target, change)))
+            _copy(source, copy)
+            copy.replace(path)
+            source.unlink()
+
+    def _copy(self, target: str, change: _Change) -> str:
+        """Name the hidden copy beside a place on another file system, which then takes the place's name."""
+        return str(PurePosixPath(target).with_name(f"{self._directory}-{change.number}"))
 
     def _forget(self, storage: Storage) -> list[str]:
         if isinstance(storage, FileSystemStorage):
@@ -194,7 +232,8 @@ def save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
             raise BackupError(f"the storage gave the file {name!r} another name: {saved!r}")
         return
     path = Path(storage.path(name))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_directories(storage, Path(storage.location))
+    make_private(path.parent)
     with path.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
@@ -204,17 +243,24 @@ def save(storage: Storage, name: str, chunks: Iterable[bytes]) -> None:
         path.chmod(storage.file_permissions_mode)
 
 
-def _move(storage: Storage, name: str, target: str) -> None:
-    """Give a file another name, over whatever has it. Only a file system can do that in one step."""
-    if isinstance(storage, FileSystemStorage):
-        path = Path(storage.path(target))
-        _make_directories(storage, path.parent)
-        Path(storage.path(name)).replace(path)
-        return
-    storage.delete(target)
-    with storage.open(name, "rb") as content:
-        save(storage, target, iter(partial(content.read, CHUNK_BYTES), b""))
-    storage.delete(name)
+def _copy(source: Path, copy: Path) -> None:
+    """Copy a file as it is, with its owner where that is permitted, so that the copy is on disk."""
+    if not source.is_symlink():
+        copy.touch(mode=0o600)  # it is nobody else's business while it is written
+    shutil.copy2(source, copy, follow_symlinks=False)
+    owner = source.lstat()
+    with suppress(PermissionError):
+        os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    if not source.is_symlink():
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _is_same(storage: Storage, ours: str, found: str) -> bool:
+    try:
+        return all(one == other for one, other in zip_longest(read_chunks(storage, ours), read_chunks(storage, found)))
+    except OSError:  # a directory, or a file that others may not read: none that was made here
+        return False
 
 
 def _remove_empty_directories(storage: Storage, name: str) -> None:
@@ -223,14 +269,20 @@ def _remove_empty_directories(storage: Storage, name: str) -> None:
         return
     root = Path(storage.location)
     for parent in Path(storage.path(name)).parents:
-        if parent == root or root not in parent.parents or (parent.exists() and any(parent.iterdir())):
+        if parent == root or root not in parent.parents:
             return
-        if parent.exists():
+        try:
             parent.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # it holds something, or is a link or where another file system begins
+            return
 
 
 def _make_directories(storage: FileSystemStorage, directory: Path) -> None:
+    """Make a storage's directory as Django does, but the storage itself, where it is missing, for its owner alone."""
     missing: Sequence[Path] = [path for path in (directory, *directory.parents) if not path.exists()]
+    make_private(Path(storage.location))
     directory.mkdir(parents=True, exist_ok=True)
     if storage.directory_permissions_mode is not None:
         for path in missing:

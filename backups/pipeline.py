@@ -10,12 +10,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain, islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -44,14 +45,19 @@ def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Gene
     for item in items:
         rest = chain([item], items)
         if companion := _started(function):
-            with companion, closing(beside(companion, rest)) as results:
+            with companion, closing(beside(companion, rest, companion.stop)) as results:
                 yield from results
         else:
             yield from map(function, rest)
 
 
-def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:
-    """Do what ``map`` does: a thread calls the function, and waits for it, while this one makes the next items."""
+def beside(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], stop: Callable[[], None]
+) -> Generator[_Result]:
+    """Do what ``map`` does: a thread calls the function, and waits for it, while this one makes the next items.
+
+    Who leaves before the end waits for the thread as well: ``stop`` lets the function come to an end.
+    """
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(max_workers=1) as executor:
         try:
@@ -61,9 +67,11 @@ def beside(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Gene
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
+        except BaseException:
             for future in waiting:
                 future.cancel()
+            stop()
+            raise
 
 
 class Companion(Generic[_Item, _Result]):
@@ -97,9 +105,15 @@ class Companion(Generic[_Item, _Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.stop()
         self._connection.close()
-        self._process.kill()  # which keeps nothing
         self._process.wait()
+
+    def stop(self) -> None:
+        """End the process, which keeps nothing, and whatever waits for it, also where somebody has stopped it."""
+        self._process.kill()
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
     def __call__(self, item: _Item) -> _Result:
         self._send(item)

@@ -110,6 +110,14 @@ def interrupted(using: str, purpose: str) -> list[RestoreReport]:
     return list(_running(using, purpose)) if _has_tables(using) else []
 
 
+def options_of_interrupted(using: str, operation: str, option: str) -> set[str]:
+    """Return the values that an option had in operations that died."""
+    if not _has_tables(using):
+        return set()
+    dead = RestoreReport.objects.using(using).filter(operation=operation, state=RestoreReport.State.INTERRUPTED)
+    return {options[option] for options in dead.values_list("options", flat=True) if option in options}
+
+
 def mark_interrupted(report: RestoreReport, outcome: str, using: str) -> None:
     """Say of an operation that died what has become of its work."""
     RestoreReport.objects.using(using).filter(id=report.id).update(

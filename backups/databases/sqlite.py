@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from django.db.models import Model
 from backups.databases import base
 from backups.databases.base import Row, Selection
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+from backups.errors import BackupError
 
 ARGUMENTS = 100
 """A function takes at most 127: https://www.sqlite.org/limits.html#max_function_arg."""
@@ -168,8 +170,11 @@ class Database(base.Database):
         if self.connection.is_in_memory_db():
             yield True
             return
+        path = Path(os.path.realpath(self.name))  # one lock for one file, whatever links lead to it
+        if path.is_dir() or not path.parent.is_dir():
+            raise BackupError(f"there can be no database {str(path)!r}", hint="see NAME in DATABASES")
         # The system releases the lock when the holder dies; the empty file stays, because removing it is a race.
-        with Path(f"{self.name}.{purpose}.lock").open("a") as file:
+        with Path(f"{path}.{purpose}.lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -122,7 +122,7 @@ def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bo
 
 
 def stored_packages() -> list[StoredPackage]:
-    """Return the packages in the storage, oldest first. Unfinished and other files do not count."""
+    """Return the packages in the storage, oldest first. Unfinished and other files do not count, nor does a pipe."""
     storage = package_storage()
     try:
         _, names = storage.listdir("")
@@ -132,10 +132,14 @@ def stored_packages() -> list[StoredPackage]:
         raise BackupError(f"the packages cannot be listed: {error}", hint="see the storage in STORAGES") from error
     packages = []
     for name in names:
-        if match := NAME.fullmatch(name):
+        if (match := NAME.fullmatch(name)) and _is_file(storage, name):
             created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
             packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
     return sorted(packages, key=lambda package: (package.created, package.name))
+
+
+def _is_file(storage: Storage, name: str) -> bool:
+    return not isinstance(storage, FileSystemStorage) or Path(storage.path(name)).is_file()
 
 
 @contextmanager
@@ -273,7 +277,7 @@ class PackageFile:
 
 def _remove_left(directory: Path) -> None:
     """Remove the temporary files of processes that died: nobody holds their locks."""
-    for path in directory.glob(f"{PARTIAL}*"):
+    for path in filter(Path.is_file, directory.glob(f"{PARTIAL}*")):  # opening a pipe waits for somebody to write to it
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)

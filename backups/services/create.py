@@ -187,7 +187,7 @@ class _Snapshot:
             self.names.add(*name)
         with step(self.report, "read files"):
             stored = self._write_files(writer, files.storages_of(covered.models))
-        left_out = ledger.findings(covered, excluded, tables, stored.unreferenced, self.using)
+        left_out = ledger.findings(covered, excluded, tables, self.unreferenced, self.using)
         self.report.findings += left_out
         manifest = Manifest.build(
             created=created.astimezone(UTC),
@@ -242,10 +242,11 @@ class _Snapshot:
         result.missing = len(missing)
         result.proved = True
         self._report_missing(missing)
+        self.unreferenced = ledger.unreferenced_files(storages, self.names)
         return FilesEntry(
             count=index.rows if index else 0,
             missing=len(missing),
-            unreferenced=ledger.count_unreferenced(storages, self.names),
+            unreferenced=self.unreferenced.count,
             bytes=result.bytes,
             index=index,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from backups.services.catalogue import LATEST, package_path
 from backups.services.create import CreateOptions, create_backup
 from backups.services.keys import Keys, throwaway
 from backups.services.operation import operation, step
+from backups.services.plan import Mode
 from backups.services.reinit import ReinitOptions, reinit_system
 from backups.services.restore import RestoreOptions, restore
-from backups.services.sandbox import remove_left, sandbox
+from backups.services.sandbox import SCRATCH, remove_left, sandbox
 from backups.services.validate import ValidateOptions, validate_restore
 
 
@@ -37,7 +39,9 @@ def recovery_drill(options: DrillOptions, progress: Progress | None = None) -> R
     With ``demo`` the whole story is played there from nothing: seed, back up, re-initialise, restore, validate.
     The report is kept in the live database, where that has the tables for it.
     """
-    report = Report(operation="drill", database=options.using, options={"demo": options.demo})
+    # Where the scratch system is, for whoever finds that this drill has died.
+    kept: dict[str, object] = {"demo": options.demo, SCRATCH: tempfile.gettempdir()}
+    report = Report(operation="drill", database=options.using, options=kept)
     progress = progress or NoProgress()
     with operation(report, "drill"):
         remove_left(options.using)
@@ -85,7 +89,8 @@ def _play_demo(report: Report, options: DrillOptions, progress: Progress) -> Non
 def _restore_and_validate(report: Report, options: DrillOptions, package: str, keys: Keys, progress: Progress) -> None:
     using = options.using
     with step(report, "restore"):
-        wanted = RestoreOptions(package=package, using=using, safety_backup=False, keys=keys)
+        # A scratch system has the baseline, of which the package may lack a row that somebody has renamed or deleted.
+        wanted = RestoreOptions(package=package, using=using, mode=Mode.REPLACE, safety_backup=False, keys=keys)
         restored = restore(wanted, progress)
     report.models, report.files = restored.models, restored.files
     report.findings += restored.findings

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from django.core.files.storage import Storage
+from django.core.files.storage import FileSystemStorage, Storage
 from django.db.models import Manager, Model
 
 from backups import databases, files
@@ -34,21 +36,30 @@ def unknown_tables(covered: Coverage, using: str) -> tuple[TableEntry, ...]:
     return tuple(TableEntry(table=name, rows=database.count(name)) for name in covered.unknown_tables)
 
 
-def count_unreferenced(storages: dict[str, Storage], names: FileNames) -> int:
+@dataclass(frozen=True, slots=True)
+class Unreferenced:
+    """How many stored files no row names, and the directories, as storage and name, of which nobody can tell."""
+
+    count: int
+    unreadable: Sequence[tuple[str, str]]
+
+
+def unreferenced_files(storages: dict[str, Storage], names: FileNames) -> Unreferenced:
     """Count the stored files that no row names, in the storages that can list theirs."""
-    return sum(
-        1
-        for alias, storage in storages.items()
-        for name in _walk(storage, "")
-        if not name.startswith(files.CHANGES) and (alias, name) not in names
-    )
+    count = 0
+    unreadable: list[tuple[str, str]] = []
+    for alias, storage in storages.items():
+        unread: list[str] = []
+        count += sum((alias, name) not in names for name in _walk(storage, "", (), unread))
+        unreadable += [(alias, directory) for directory in unread]
+    return Unreferenced(count, unreadable)
 
 
 def findings(
     covered: Coverage,
     excluded: tuple[ExcludedEntry, ...],
     tables: tuple[TableEntry, ...],
-    unreferenced: int,
+    unreferenced: Unreferenced,
     using: str,
 ) -> Iterator[Finding]:
     """Tell what is left out, and which rows only the base manager shows; those are in the package."""
@@ -61,8 +72,16 @@ def findings(
         hidden = _count_hidden(model, using)
         if hidden:
             yield _info("rows_hidden", "in the package, though the default manager hides them", _label(model), hidden)
-    if unreferenced:
-        yield _info("files_unreferenced", "stored files are not in the package: no row names them", "", unreferenced)
+    if found := unreferenced.count:
+        yield _info("files_unreferenced", "stored files are not in the package: no row names them", "", found)
+    if unreadable := unreferenced.unreadable:
+        yield Finding(
+            severity=Severity.INFO,
+            code="directory_unreadable",
+            identity=list(unreadable[0]),
+            found=len(unreadable),
+            message="directories of stored files cannot be read, this one first: what else they hold is not known",
+        )
 
 
 def _info(code: str, message: str, model: str, found: int) -> Finding:
@@ -80,12 +99,26 @@ def _count_hidden(model: type[Model], using: str) -> int:
     return model._base_manager.using(using).count() - manager.using(using).count()
 
 
-def _walk(storage: Storage, directory: str) -> Iterator[str]:
+def _walk(storage: Storage, directory: str, above: Sequence[str], unread: list[str]) -> Iterator[str]:
+    """List the files in a directory and below, and in ``unread`` the directories that cannot be read.
+
+    A link to one of the directories ``above`` is not followed: it leads round in circles.
+    """
+    if isinstance(storage, FileSystemStorage):
+        place = os.path.realpath(storage.path(directory))
+        if place in above:
+            return
+        above = (*above, place)
     try:
         directories, names = storage.listdir(directory)
     except (FileNotFoundError, NotImplementedError):
         return
+    except OSError:
+        unread.append(directory or ".")
+        return
     for name in names:
-        yield str(PurePosixPath(directory, name))
+        if not name.startswith(files.CHANGES):
+            yield str(PurePosixPath(directory, name))
     for name in directories:
-        yield from _walk(storage, str(PurePosixPath(directory, name)))
+        if not name.startswith(files.CHANGES):
+            yield from _walk(storage, str(PurePosixPath(directory, name)), above, unread)

@@ -18,9 +18,11 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.models import FileField
 
-from backups import databases, files
+from backups import databases, files, reports
 
 PREFIX = "drill_"
+SCRATCH = "scratch"
+"""The option in a drill's report that names the directory for its scratch system: TMPDIR may be another one now."""
 
 
 @contextmanager
@@ -44,7 +46,8 @@ def remove_left(using: str) -> None:
     prefix = f"{PREFIX}{administration.key}_"
     for name in administration.databases(prefix):
         administration.drop_database(name)
-    for directory in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    places = {tempfile.gettempdir(), *reports.options_of_interrupted(using, "drill", SCRATCH)}
+    for directory in (directory for place in places for directory in Path(place).glob(f"{prefix}*")):
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -131,6 +131,31 @@ def test_what_the_package_does_not_hold_is_told(seeded: System) -> None:
     assert "left out: table of_nobody (1 rows)" in seeded.run("inspect_backup", "latest").out
 
 
+def test_directories_that_nobody_can_read_or_that_lead_round_in_circles_stop_no_backup(
+    lite: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lite.run("seed_demo")
+    for name in ("lost+found", "stranger"):
+        (lite.media / name).mkdir()
+        (lite.media / name / "file.txt").write_text("of nobody")
+    for name in ("l1", "stranger/l2"):
+        (lite.media / name).symlink_to(lite.media)
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == "lost+found":  # whoever runs the tests may be root, who can read everything
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = lite.run("create_backup", "--json")
+
+    told = {one["code"]: (one["identity"], one["found"]) for one in json.loads(result.out)["findings"]}
+    assert result.code == 0
+    assert told["files_unreferenced"] == ([], 1)
+    assert told["directory_unreadable"] == (["default", "lost+found"], 1)
+
+
 def test_rows_that_the_default_manager_hides_are_told_and_kept(new_system: Callable[..., System]) -> None:
     with new_system("sqlite", "tests.awkward").active() as system:
         from tests.awkward import models

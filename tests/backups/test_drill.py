@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connections
 
+from backups import databases
 from backups.errors import BackupError
 from backups.models import RestoreReport
+from backups.records import coverage
 from backups.services import drill, sandbox
+from core.models import User
+from documents.models import DocumentType
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
+from workflows.models import WorkflowTransitionRule
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +34,7 @@ def own_scratch_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def scratch_systems(system: System) -> list[str]:
     """Return the scratch databases and directories that this test has made."""
-    found = [path.name for path in Path(tempfile.gettempdir()).glob("drill-*")]
+    found = [path.name for path in Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}*")]
     if system.engine == "sqlite":
         return found
     query = "SELECT datname FROM pg_database" if system.engine == "postgresql" else "SHOW DATABASES"
@@ -53,6 +60,25 @@ def test_a_package_is_rehearsed(seeded: System) -> None:
     stored = RestoreReport.objects.get(operation="drill")
     assert (stored.verdict, str(stored.id)) == ("proved", report["id"])
     assert scratch_systems(seeded) == []
+
+
+@pytest.mark.parametrize("change", ["renamed", "deleted", "emptied"])
+def test_a_package_without_a_row_of_the_baseline_is_proved(seeded: System, change: str) -> None:
+    if change == "renamed":
+        Group.objects.filter(name="Authors").update(name="Writers")
+        User.objects.filter(username="admin").update(username="root")
+    elif change == "deleted":
+        DocumentType.objects.filter(documents=None).delete()
+        WorkflowTransitionRule.objects.all().delete()
+    else:
+        tables = [model._meta.db_table for model in coverage.of_database("default").models]
+        with databases.of("default").exclusive(tables):
+            databases.of("default").empty(tables)
+    assert seeded.run("create_backup").code == 0
+
+    result = seeded.run("recovery_drill")
+
+    assert (result.code, "row_extra" in result.out) == (0, False), result.out + result.err
 
 
 def test_the_demo_plays_the_whole_story(system: System) -> None:
@@ -83,6 +109,30 @@ def test_a_failed_drill_drops_its_scratch_system_and_keeps_its_report(
     assert (result.code, "the disk is full" in result.err) == (1, True)
     assert RestoreReport.objects.get(operation="drill").verdict == "failed"
     assert scratch_systems(seeded) == []
+
+
+def test_what_a_dead_drill_has_left_is_found_in_another_directory(
+    system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: Any) -> None:
+        (kept,) = Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}*")
+        left.append(shutil.copytree(kept, f"{kept}-killed"))  # the rest of what this one leaves is cleared away
+        raise Killed
+
+    left: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(drill, "create_backup", die)
+        with pytest.raises(Killed):
+            system.run("recovery_drill", "--demo")
+    RestoreReport.objects.filter(operation="drill").update(state="running")
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other"))
+
+    assert system.run("recovery_drill", "--demo").code == 0
+    assert [path for path in left if Path(path).exists()] == []
 
 
 def test_a_damaged_package_fails_its_drill(seeded: System, package: Path, tmp_path: Path) -> None:

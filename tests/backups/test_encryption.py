@@ -365,6 +365,7 @@ def test_files_on_their_way_back_are_private(
     request.addfinalizer(partial(os.umask, os.umask(0)))
     assert plain_system.run("create_backup").code == 0
     assert plain_system.run("reinit_system", "--no-input").code == 0
+    plain_system.media.rmdir()
     modes: list[int] = []
     apply = FileChanges.apply
 
@@ -375,6 +376,8 @@ def test_files_on_their_way_back_are_private(
     monkeypatch.setattr(FileChanges, "apply", look)
     assert plain_system.run("restore_backup", "latest").code == 0
     assert modes == [0o700]
+    directories = [plain_system.media, *(path for path in plain_system.media.rglob("*") if path.is_dir())]
+    assert {mode(path) for path in directories} == {0o700}
 
 
 def mode(path: Path) -> int:

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ from backups.models import Backup, RestoreReport
 from backups.services import restore as restore_service
 from backups.signals import restore_finished
 from documents.models import Document, DocumentVersion
+from tests import oracle
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
 
@@ -75,6 +78,23 @@ def test_a_failure_has_a_message_and_a_code(
     done = run(shell | changes, *command, capture_output=True, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
+
+
+def test_a_link_to_a_database_has_the_lock_of_that_database(shell: dict[str, str], tmp_path: Path) -> None:
+    alias = tmp_path / "alias.sqlite3"
+    alias.symlink_to(shell["DATABASE_URL"].removeprefix("sqlite:///"))
+    with restore_service.databases.of("default").lock() as held:
+        done = run(shell | {"DATABASE_URL": f"sqlite:///{alias}"}, "create_backup", capture_output=True)
+    assert (held, done.returncode) == (True, 6)
+    assert "another operation is running" in done.stderr
+    assert list(tmp_path.glob("alias*")) == [alias]
+
+
+def test_there_is_no_lock_where_there_can_be_no_database(shell: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    done = run(shell | {"DATABASE_URL": f"sqlite:///{tmp_path}/directory"}, "create_backup", capture_output=True)
+    assert (done.returncode, "there can be no database" in done.stderr) == (1, True)
+    assert not list(tmp_path.glob("directory.*"))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +288,7 @@ def test_a_file_that_cannot_be_removed_keeps_the_rows(seeded: System, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     with nothing_changes(seeded), monkeypatch.context() as patch:
-        patch.setattr(files, "_move", refuse)
+        patch.setattr(files.FileChanges, "_move", refuse)
         assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 1
     assert seeded.run("reinit_system", "--no-input").code == 0
     assert not [path for path in seeded.media.rglob("*") if path.is_file()]
@@ -347,6 +367,94 @@ def test_a_file_that_somebody_made_meanwhile_is_not_taken_back(seeded: System) -
     assert (seeded.media / "two.txt").read_bytes() == b"theirs"
 
 
+@pytest.fixture
+def elsewhere(lite: System) -> Iterator[Path]:
+    """A directory on another file system with the files of a seeded system, which has a package of them."""
+    assert (lite.run("seed_demo").code, lite.run("create_backup").code) == (0, 0)
+    inside = lite.media / "documents"
+    places = [place for place in map(Path, ("/dev/shm", "/var/tmp")) if place.is_dir()]
+    others = [place for place in places if place.stat().st_dev != inside.stat().st_dev]
+    if not others:
+        pytest.skip(f"NO OTHER FILE SYSTEM THAN THE TESTS': {places}")
+    with tempfile.TemporaryDirectory(dir=others[0]) as directory:
+        moved = shutil.move(inside, directory)
+        inside.symlink_to(moved)
+        yield Path(moved)
+
+
+def test_files_on_another_file_system_are_removed_and_restored(lite: System, elsewhere: Path) -> None:
+    before = oracle.files(elsewhere)
+    assert lite.run("reinit_system", "--no-input").code == 0
+    assert list(elsewhere.iterdir()) == []
+    for mode in ("merge", "replace"):
+        result = lite.run("restore_backup", "latest", "--no-input", "--mode", mode)
+        assert result.code == 0, result.err
+        assert oracle.files(elsewhere) == before
+        next(path for path in elsewhere.rglob("*") if path.is_file()).write_bytes(b"edited")
+    assert lite.run("restore_backup", "latest").code == 0
+    assert oracle.files(elsewhere) == before
+    assert lite.run("restore_backup", "--undo", "--no-input").code == 0
+    assert not list(lite.directory.rglob(".changes-*")) + list(elsewhere.rglob(".changes-*"))
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_files_on_another_file_system_are_taken_back_wherever_the_process_died(
+    lite: System, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = DocumentVersion.objects.first().file.storage  # type: ignore[union-attr]
+    replaced, removed = sorted(path for path in elsewhere.rglob("*") if path.is_file())[:2]
+    replaced.chmod(0o640)
+    before, steps = _kept(elsewhere), 0
+
+    def counted(original: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not left[0]:
+                raise _Killed
+            left[0] -= 1
+            return original(*arguments, **options)
+
+        return call
+
+    def die_after(count: int, work: Callable[[], object]) -> bool:
+        """Do the work up to one step that changes a place; return whether it was killed."""
+        with monkeypatch.context() as patch:
+            left = [count]
+            for owner, name in [(Path, "replace"), (Path, "unlink"), (files.shutil, "copy2"), (files.os, "fsync")]:
+                patch.setattr(owner, name, counted(getattr(owner, name), left))
+            try:
+                work()
+            except _Killed:
+                return True
+            return False
+
+    def staged() -> files.FileChanges:
+        changes = files.FileChanges("key", {"default": storage})
+        changes.write("default", f"documents/{replaced.relative_to(elsewhere)}", [b"new"])
+        changes.write("default", "documents/created/new.txt", [b"created"])
+        changes.remove("default", f"documents/{removed.relative_to(elsewhere)}")
+        return changes
+
+    while die_after(steps, staged().apply):
+        again = 0
+        while die_after(again, files.FileChanges("key", {"default": storage}).take_back):
+            again += 1
+        assert _kept(elsewhere) == before, (steps, again)
+        assert not list(lite.media.glob(".changes-*"))
+        steps += 1
+    assert steps > 12
+    assert replaced.read_bytes() == b"new"
+
+
+def _kept(directory: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(directory)): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in directory.rglob("*")
+    }
+
+
 def test_a_temporary_file_that_stays_is_told(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
     (seeded.media / DocumentVersion.objects.first().file.name).write_bytes(b"edited")  # type: ignore[union-attr]
 
@@ -383,6 +491,20 @@ def test_a_row_that_names_a_file_elsewhere_stops_a_backup_and_not_a_reinit(seede
     assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 0
 
 
+@pytest.mark.parametrize("command", ["create_backup", "reinit_system", "restore_backup"])
+def test_a_row_that_names_a_file_with_a_nul_is_named(seeded: System, command: str) -> None:
+    if seeded.engine == "postgresql":
+        return  # which takes no NUL
+    DocumentVersion.objects.filter(pk=DocumentVersion.objects.first().pk).update(file="a\0b.pdf")  # type: ignore[union-attr]
+    arguments = {"create_backup": ["--allow-missing-files"], "restore_backup": ["latest", "--no-input"]}
+    with nothing_changes(seeded):
+        refused = seeded.run(command, *arguments.get(command, ["--no-input"]))
+    assert refused.code == 1
+    assert r"a row names the file 'a\x00b.pdf'" in refused.err
+    assert "hint: correct the row" in refused.err
+    assert seeded.run("reinit_system", "--no-input", "--no-safety-backup").code == 0
+
+
 def test_the_rows_of_excluded_models_are_told_where_they_stand_in_the_way(seeded: System) -> None:
     with override_settings(BACKUPS={"EXCLUDE": ["documents.DocumentReference"], "STORAGE": "backups"}):
         with nothing_changes(seeded):
@@ -395,6 +517,17 @@ def test_partial_packages_of_the_dead_are_removed(seeded: System) -> None:
     (seeded.packages / ".partial-dead.zip").write_bytes(b"half")
     assert seeded.run("create_backup").code == 0
     assert not list(seeded.packages.glob(".partial-*"))
+
+
+def test_pipes_among_the_packages_are_passed_over(shell: dict[str, str]) -> None:
+    packages, name = Path(shell["BACKUPS_ROOT"]), "backup-20200101T000000.000000Z-00000000.zip"
+    for pipe in (".partial-x", name):
+        os.mkfifo(packages / pipe)
+    assert run(shell, "create_backup", capture_output=True).returncode == 0
+    for reference in (name, str(packages / name)):
+        refused = run(shell, "inspect_backup", reference, capture_output=True)
+        assert (refused.returncode, "there is no package" in refused.stderr) == (2, True)
+    assert name not in run(shell, "list_backups", capture_output=True).stdout
 
 
 def test_mariadb_keeps_writers_out(new_system: Callable[..., System]) -> None:

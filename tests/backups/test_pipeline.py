@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import islice
 from operator import neg
 from pathlib import Path
@@ -105,6 +106,37 @@ def test_a_process_does_not_outlive_the_one_that_it_works_for() -> None:
     while Path(f"/proc/{other}").exists():
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+TO_BE_STOPPED = """
+import signal
+from operator import neg
+from backups import pipeline
+pipeline.os.cpu_count = lambda: 2
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+for number in pipeline.mapped(neg, range(10**9)):
+    if number == -10 * pipeline.FEW:
+        print("both are at work", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_somebody_has_stopped_keeps_nobody_from_leaving(number: signal.Signals) -> None:
+    quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", TO_BE_STOPPED], **quiet) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (other,) = _children(process.pid)
+        os.kill(other, signal.SIGSTOP)
+        time.sleep(0.5)  # so that the one waits for the other
+        try:
+            process.send_signal(number)
+            process.wait(timeout=10)
+        finally:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(other, signal.SIGKILL)
+    assert not Path(f"/proc/{other}").exists()
 
 
 def test_signals_are_left_to_the_one_that_it_works_for() -> None:
