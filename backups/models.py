@@ -52,6 +52,12 @@ class RestoreReport(models.Model):
     state = models.CharField(max_length=20, choices=State, default=State.RUNNING, db_index=True)
     verdict = models.CharField(max_length=20, blank=True, db_index=True)
     committed = models.BooleanField(default=False, help_text="whether what it did to the database is there")
+    change = models.BigIntegerField(
+        null=True, help_text="place among the operations that changed something and were committed"
+    )
+    safety_backup = models.CharField(
+        max_length=255, blank=True, help_text="package of what was there before the change"
+    )
     package = models.CharField(max_length=255, blank=True)
     database = models.CharField(max_length=100)
     started = models.DateTimeField(db_index=True)

@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from backups import conf, files
+from backups import conf, files, reports
 from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
 from backups.models import Backup
 from backups.package.container import COPY_BYTES
@@ -29,6 +29,7 @@ from backups.services.keys import Encryption, Keys, open_file_path, unlocked
 
 NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip(?:\.age)?")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
+_SHOWN = "%Y-%m-%d %H:%M:%S"
 LATEST = "latest"
 PARTIAL = ".partial-"
 
@@ -57,6 +58,19 @@ class Listed:
     rows: int | None = None
     files: int | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undoing:
+    """The safety backup to restore, and what it undoes. ``operation`` is empty where the storage alone is known."""
+
+    package: str
+    created: datetime
+    operation: str = ""
+
+    def __str__(self) -> str:
+        known = self.operation or "something that the database has no report of, and this package is the newest stored"
+        return f"{known}; {self.package} has what was there at {self.created:{_SHOWN}} UTC"
 
 
 def list_packages(using: str) -> tuple[list[Listed], str]:
@@ -88,20 +102,33 @@ def list_packages(using: str) -> tuple[list[Listed], str]:
     return sorted(listed, key=lambda package: (package.created, package.name)), trouble
 
 
-def last_safety_backup(using: str) -> str:
-    """Return the name of the package that shows the moment before the last operation that destroyed something.
+def find_undo(using: str) -> Undoing:
+    """Find the safety backup of the last operation that changed something in a database and was committed.
 
-    The catalogue remembers the safety backups of operations that were done, and those alone. Where it was lost, the
-    newest in the storage has to do. Raises ``UsageError`` where there is none.
+    Where the database has no report of one, because it was lost, the newest in the storage has to do that no other
+    database remembers. Raises ``UsageError`` where there is none, or where that operation has none: what an earlier
+    one has would undo more than was asked for.
     """
-    stored = [package.name for package in stored_packages() if package.kind == Backup.Kind.SAFETY]
-    remembered = sorted(_remembered(using)[0], key=lambda backup: backup.pk)  # as they were added, by whatever clock
-    taken = [backup.name for backup in remembered if backup.name in stored] or stored
-    if not taken:
+    stored = {package.name: package for package in stored_packages() if package.kind == Backup.Kind.SAFETY}
+    with suppress(DatabaseError):
+        if (last := reports.last_change(using)) is not None:
+            what = f"the {last.operation} that {last.account} began at {last.started:{_SHOWN}} UTC"
+            if last.safety_backup not in stored:
+                gone = f"its safety backup {last.safety_backup} is not stored any more"
+                raise UsageError(
+                    f"{what} cannot be undone: {gone if last.safety_backup else 'it was made without a safety backup'}",
+                    hint="to go back further, name an earlier one, which list_backups shows: restore_backup NAME"
+                    " --mode replace",
+                )
+            return Undoing(package=last.safety_backup, created=stored[last.safety_backup].created, operation=what)
+    own = [backup.name for backup in sorted(_remembered(using)[0], key=lambda backup: backup.pk)]
+    others = {backup.name for alias in connections if alias != using for backup in _remembered(alias)[0]}
+    found = [name for name in own if name in stored] or [name for name in stored if name not in others]
+    if not found:
         raise UsageError(
             "there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is"
         )
-    return taken[-1]
+    return Undoing(package=found[-1], created=stored[found[-1]].created)
 
 
 def _remembered(using: str) -> tuple[list[Backup], str]:

@@ -32,7 +32,7 @@ from backups.services.keys import Encryption
 from backups.services.operation import announce, operation, require_migrated, step
 from backups.services.safety import note
 from backups.services.stored import FileNames, referenced_files
-from backups.services.trust import signing_key
+from backups.services.trust import require_own_signature, signing_key
 from backups.signals import backup_created
 
 
@@ -84,8 +84,9 @@ def take_safety_backup(
     """Write a package of what an operation is about to destroy, inside its transaction; return the package's name.
 
     ``touched`` are storage and name of the files that it will write or remove. Those that no row names are in the
-    package as well, or said not to be there.
+    package as well, or said not to be there. Raises ``TargetNotReady`` where it could not be restored afterwards.
     """
+    require_own_signature()
     report = Report(operation="create", database=operation.database)
     options = CreateOptions(using=operation.database, allow_missing_files=allow_missing_files)
     return write_package(

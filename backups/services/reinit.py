@@ -130,7 +130,7 @@ def _empty(
             for alias, name in stored:
                 _remove(report, changes, alias, name)
             changes.apply()
-        reports.mark_committed(report, using)
+        reports.mark_committed(report, using, safety_backup=report.package)
 
 
 def _check_constraints(database: Database) -> None:

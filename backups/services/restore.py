@@ -13,9 +13,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
 from backups import databases, reports
+from backups.errors import TargetNotReady
 from backups.records.record import Record
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.services.catalogue import Undoing, find_undo
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
@@ -35,13 +37,14 @@ class RestoreOptions:
     """``package`` is a path, a catalogue name or ``latest``.
 
     ``config_to`` is a directory to put the package's configuration files in; without it they stay in the package.
-    With ``undo``, the package is a safety backup whose operation is undone: the files that it made are removed.
+    With ``undo``, the package is a safety backup whose operation is undone: the files that it made are removed. It is
+    refused where another operation has changed something since that was found.
     """
 
     package: str
     using: str = "default"
     mode: Mode = Mode.MERGE
-    undo: bool = False
+    undo: Undoing | None = None
     on_missing: OnMissing = OnMissing.FAIL
     dry_run: bool = False
     safety_backup: bool = True
@@ -67,6 +70,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     with opened(report, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
+        if options.undo is not None:
+            _require_last(options.undo, report)
         conversion = replace(options.conversion, on_missing=options.on_missing)
         with open_package(path, report, conversion, progress) as package:
             require_trusted(package, name)
@@ -80,10 +85,26 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     return report
 
 
+def _require_last(undo: Undoing, report: Report) -> None:
+    """Say what is undone, and raise ``TargetNotReady`` where that is not the last change any more."""
+    if find_undo(report.database).package != undo.package:
+        raise TargetNotReady(
+            f"another operation has changed something since it was to undo {undo}", hint="look again, with --dry-run"
+        )
+    report.findings.append(
+        Finding(
+            severity=Severity.INFO if undo.operation else Severity.WARNING,
+            code="undone" if undo.operation else "undone_unknown",
+            identity=[undo.package],
+            message=f"this undoes {undo}",
+        )
+    )
+
+
 def _as_data(options: RestoreOptions) -> dict[str, object]:
     return {
         "mode": str(options.mode),
-        "undo": options.undo,
+        "undo": options.undo is not None,
         "on_missing": str(options.on_missing),
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
@@ -102,8 +123,10 @@ class _Restore:
         self.progress = progress
         self.database = databases.of(options.using)
         self.results: dict[str, ModelResult] = {}
-        self.files = FileRestore(source.package, report, progress, undo=options.undo)
+        self.files = FileRestore(source.package, report, progress, undo=options.undo is not None)
         self.next_keys: dict[type[Model], int] = {}
+        self.changes = False
+        self.taken = ""
 
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.source.entries]
@@ -112,7 +135,7 @@ class _Restore:
         try:
             with self.database.exclusive(tables):
                 self._inside_transaction()
-                reports.mark_committed(self.report, self.options.using)
+                reports.mark_committed(self.report, self.options.using, changed=self.changes, safety_backup=self.taken)
         except BaseException as error:
             # What comes after the commit, even Ctrl-C, finds the work done.
             if not reports.is_committed(self.report, self.options.using):
@@ -148,16 +171,16 @@ class _Restore:
             report.models = [self._result(table) for table in plan.tables.values()]
             self.files.plan()
         try:
-            changes = plan.changes_anything or self.files.changes_anything
+            self.changes = plan.changes_anything or self.files.changes_anything
             if options.dry_run:
                 self._stop_on_errors()
-                report.verdict = Verdict.DIFFERENCES if changes else Verdict.PROVED
+                report.verdict = Verdict.DIFFERENCES if self.changes else Verdict.PROVED
                 raise _RolledBack
             self._stop_on_errors()
-            if changes and options.safety_backup:
+            if self.changes and options.safety_backup:
                 with step(report, "safety backup"):
-                    taken = take_safety_backup(report, self.progress, touched=self.files.touched)
-                    report.options["safety_backup"] = taken
+                    self.taken = take_safety_backup(report, self.progress, touched=self.files.touched)
+                    report.options["safety_backup"] = self.taken
             if plan.changes_anything:
                 self.next_keys = plan.next_keys
                 self._change(plan)
