@@ -16,18 +16,28 @@ from backups import databases, reports
 from backups.errors import TargetNotReady
 from backups.records.record import Record
 from backups.records.table import Table
-from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict, printable
 from backups.services.catalogue import Undoing, find_undo
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
-from backups.services.operation import announce, opened, operation, require_migrated, step, warn_of_leftovers
+from backups.services.operation import (
+    TELLING,
+    announce,
+    finishing,
+    opened,
+    operation,
+    require_migrated,
+    step,
+    warn_of_leftovers,
+    warn_of_unfinished,
+)
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.safety import settle
 from backups.services.source import Source
-from backups.services.stored import FileRestore, require_free, restore_config
+from backups.services.stored import FileRestore, require_free, require_writable, restore_config
 from backups.services.trust import require_trusted
 from backups.signals import restore_finished
 
@@ -81,7 +91,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
             report.findings += source.findings
             _Restore(report, options, source, progress).run()
         if not options.dry_run:
-            announce(restore_finished, report)
+            with finishing(report, TELLING):
+                announce(restore_finished, report)
     return report
 
 
@@ -109,7 +120,7 @@ def _as_data(options: RestoreOptions) -> dict[str, object]:
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
         "allow_schema_differences": options.allow_schema_differences,
-        "config_to": str(options.config_to) if options.config_to else None,
+        "config_to": printable(str(options.config_to)) if options.config_to else None,
         **options.conversion.as_data(),
     }
 
@@ -131,6 +142,7 @@ class _Restore:
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.source.entries]
         if self.options.config_to is not None:
+            require_writable(self.package, self.options.config_to)
             require_free(self.package, self.options.config_to)
         try:
             with self.database.exclusive(tables):
@@ -138,7 +150,9 @@ class _Restore:
                 reports.mark_committed(self.report, self.options.using, changed=self.changes, safety_backup=self.taken)
         except BaseException as error:
             # What comes after the commit, even Ctrl-C, finds the work done.
-            if not reports.is_committed(self.report, self.options.using):
+            if reports.is_committed(self.report, self.options.using):
+                warn_of_unfinished(self.report, "the end of the transaction", error)
+            else:
                 # Nothing has changed, so that there is nothing to go back to.
                 self._settle(committed=False)
                 self.report.options["safety_backup"] = self.options.safety_backup
@@ -147,11 +161,14 @@ class _Restore:
                 raise
         finally:
             ContentType.objects.clear_cache()
-        self._settle(committed=True)
-        self.database.after_commit(self.next_keys)
-        if self.options.config_to is not None:
-            restore_config(self.package, self.options.config_to)
         self.report.verdict = Verdict.PROVED
+        with finishing(self.report, "removing temporary files"):
+            self._settle(committed=True)
+        with finishing(self.report, "keeping primary keys that were given away from being given again"):
+            self.database.after_commit(self.next_keys)
+        if self.options.config_to is not None:
+            with finishing(self.report, f"writing configuration files to {self.options.config_to}"):
+                restore_config(self.package, self.options.config_to)
 
     def _settle(self, *, committed: bool) -> None:
         left = settle(self.report.id.hex, self.files.changes, self.options.using, committed=committed)
