@@ -139,8 +139,8 @@ def _remembered(using: str) -> tuple[list[Backup], str]:
 
 
 def _is_elsewhere(name: str) -> bool:
-    """Return whether a package that was written to a path of its own is still there."""
-    return Path(name).is_absolute() and Path(name).is_file()
+    """Return whether a package that was written to a path of its own is still there, as far as this account sees."""
+    return Path(name).is_absolute() and os.path.isfile(name)  # noqa: PTH113 - Path raises where it may not look
 
 
 def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bool) -> str:
@@ -160,8 +160,9 @@ def stored_packages() -> list[StoredPackage]:
     packages = []
     for name in names:
         if match := NAME.fullmatch(name):
-            created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
-            packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
+            with suppress(ValueError, OSError):  # a date that does not exist, a link to nowhere: anybody's stray file
+                created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
+                packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
     return sorted(packages, key=lambda package: (package.created, package.name))
 
 
@@ -178,7 +179,7 @@ def package_path(reference: str, keys: Keys | None = None) -> Iterator[tuple[Pat
 
 @contextmanager
 def _stored_path(reference: str) -> Iterator[tuple[Path, str]]:
-    if (path := Path(reference)).is_file():
+    if reference != LATEST and (path := Path(reference)).is_file():
         with _named(path.name):
             yield path, path.name
         return
@@ -222,7 +223,10 @@ class PackageFile:
             raise UsageError(f"{output} is not a file in a directory that exists", hint="give the path of a new file")
         if self._directory is not None:
             files.make_private(self._directory)
+            _require_directory(self._directory)
             _remove_left(self._directory)
+        self.published = ""
+        """The name that it has been given, as soon as it has it."""
         self._named: Path | None = None
         self._open: list[BinaryIO] = []
         self.file: BinaryIO
@@ -273,18 +277,19 @@ class PackageFile:
             storage = cast("Storage", self._storage)
             with complete.open("rb") as content:
                 saved = storage.save(name, File(content))
-            complete.unlink()
             if saved != name:
                 storage.delete(saved)
                 raise UsageError(f"{name} exists", hint="see that the clock is right; packages are never overwritten")
+            self.published = name
             return name
         try:
             os.link(complete, target)
         except FileExistsError as error:
             raise UsageError(f"{target} exists", hint="choose another name; packages are never overwritten") from error
+        self.published = str(target) if self._output else name
         complete.unlink()
         _sync(target.parent)
-        return str(target) if self._output else name
+        return self.published
 
     def discard(self) -> None:
         """Remove the temporary file; a finished package stays."""
@@ -296,6 +301,16 @@ class PackageFile:
 
     def _target(self, name: str) -> Path | None:
         return Path(self._storage.path(name)) if isinstance(self._storage, FileSystemStorage) else None
+
+
+def _require_directory(directory: Path) -> None:
+    """Raise ``BackupError`` for a directory that a package could be put in, but not be kept in for certain."""
+    try:
+        os.close(os.open(directory, os.O_RDONLY))
+    except OSError as error:
+        raise BackupError(
+            f"{directory} cannot be read: {error.strerror}", hint="packages need a directory that can be read as well"
+        ) from error
 
 
 def _remove_left(directory: Path) -> None:
