@@ -15,7 +15,7 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
+from backups.models import CHARACTERS, Backup, ModelReport, ReportFinding, RestoreReport
 from backups.reporting import Report, Verdict, as_data, printable
 
 BATCH_ROWS = 500
@@ -30,7 +30,7 @@ def start(report: Report, using: str) -> bool:
     RestoreReport(
         id=report.id,
         operation=report.operation,
-        package=report.package,
+        package=_fitting(report.package),
         database=report.database,
         started=timezone.now(),
         account=_account(),
@@ -66,7 +66,7 @@ def _complete(report: Report, using: str) -> bool:
     data = as_data(report)
     stored.state = RestoreReport.State.FINISHED
     stored.verdict = report.verdict
-    stored.package = report.package
+    stored.package = _fitting(report.package)
     stored.finished = timezone.now()
     stored.seconds = report.seconds
     stored.options = data["options"]
@@ -187,9 +187,14 @@ def _has_tables(using: str) -> bool:
 
 def _account() -> str:
     try:
-        return getpass.getuser()
+        return _fitting(getpass.getuser(), 150)  # the environment says what it likes
     except (KeyError, OSError):  # a container's user without a name
         return str(os.getuid())
+
+
+def _fitting(text: str, characters: int = CHARACTERS) -> str:
+    """Make text of the world outside fit a column, whatever bytes it was."""
+    return printable(text)[:characters]
 
 
 def _finding(stored: RestoreReport, data: dict[str, Any]) -> ReportFinding:
