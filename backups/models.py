@@ -8,6 +8,9 @@ from django.db import models
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
+CHARACTERS = 255
+"""The longest text that every engine takes where it is to be unique."""
+
 
 class Backup(models.Model):
     """A package as the catalogue remembers it; whether the storage still holds it, ``list_backups`` says."""
@@ -16,14 +19,14 @@ class Backup(models.Model):
         BACKUP = "backup"
         SAFETY = "safety", "safety backup"
 
-    name = models.CharField(max_length=255, unique=True)
+    name = models.CharField(max_length=CHARACTERS, unique=True)
     package_id = models.CharField(max_length=32)
     kind = models.CharField(max_length=10, choices=Kind)
     created = models.DateTimeField(db_index=True)
     size = models.BigIntegerField(help_text="bytes")
     rows = models.BigIntegerField()
     files = models.BigIntegerField()
-    note = models.CharField(max_length=255, blank=True)
+    note = models.CharField(max_length=CHARACTERS, blank=True)
     pinned = models.BooleanField(default=False, help_text="not to be deleted: what undoing needs, or somebody has kept")
 
     class Meta:
@@ -52,7 +55,13 @@ class RestoreReport(models.Model):
     state = models.CharField(max_length=20, choices=State, default=State.RUNNING, db_index=True)
     verdict = models.CharField(max_length=20, blank=True, db_index=True)
     committed = models.BooleanField(default=False, help_text="whether what it did to the database is there")
-    package = models.CharField(max_length=255, blank=True)
+    change = models.BigIntegerField(
+        null=True, help_text="place among the operations that changed something and were committed"
+    )
+    safety_backup = models.CharField(
+        max_length=CHARACTERS, blank=True, help_text="package of what was there before the change"
+    )
+    package = models.CharField(max_length=CHARACTERS, blank=True)
     database = models.CharField(max_length=100)
     started = models.DateTimeField(db_index=True)
     finished = models.DateTimeField(null=True)

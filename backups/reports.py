@@ -15,7 +15,7 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
+from backups.models import CHARACTERS, Backup, ModelReport, ReportFinding, RestoreReport
 from backups.reporting import Report, Verdict, as_data, printable
 
 BATCH_ROWS = 500
@@ -30,7 +30,7 @@ def start(report: Report, using: str) -> bool:
     RestoreReport(
         id=report.id,
         operation=report.operation,
-        package=report.package,
+        package=_fitting(report.package),
         database=report.database,
         started=timezone.now(),
         account=_account(),
@@ -66,7 +66,7 @@ def _complete(report: Report, using: str) -> bool:
     data = as_data(report)
     stored.state = RestoreReport.State.FINISHED
     stored.verdict = report.verdict
-    stored.package = report.package
+    stored.package = _fitting(report.package)
     stored.finished = timezone.now()
     stored.seconds = report.seconds
     stored.options = data["options"]
@@ -125,10 +125,25 @@ def mark_interrupted(report: RestoreReport, outcome: str, using: str) -> None:
     )
 
 
-def mark_committed(report: Report, using: str) -> None:
-    """Note that an operation's work is done; inside its transaction, so that the note is there if the work is."""
-    if _has_tables(using):
-        RestoreReport.objects.using(using).filter(id=report.id).update(committed=True)
+def mark_committed(report: Report, using: str, *, changed: bool = True, safety_backup: str = "") -> None:
+    """Note that an operation's work is done; inside its transaction, so that the note is there if the work is.
+
+    What has changed something is numbered, because clocks are set back; undoing begins with the last one.
+    """
+    if not _has_tables(using):
+        return
+    last = last_change(using)
+    number = (last.change or 0) + 1 if last else 1
+    RestoreReport.objects.using(using).filter(id=report.id).update(
+        committed=True, change=number if changed else None, safety_backup=safety_backup
+    )
+
+
+def last_change(using: str) -> RestoreReport | None:
+    """Return the report of the last operation that changed something and was committed. Raises ``DatabaseError``."""
+    if not _has_tables(using):
+        return None
+    return RestoreReport.objects.using(using).filter(change__isnull=False).order_by("-change").first()
 
 
 def is_committed(report: Report, using: str) -> bool:
@@ -169,16 +184,25 @@ def _running(using: str, purpose: str) -> QuerySet[RestoreReport]:
 
 
 def _has_tables(using: str) -> bool:
-    connection = connections[using]
+    """Return whether the tables are there, and have what this code writes: migrations may wait to be applied."""
+    connection, model = connections[using], RestoreReport
     with connection.cursor() as cursor:
-        return Backup._meta.db_table in connection.introspection.table_names(cursor)
+        if model._meta.db_table not in connection.introspection.table_names(cursor):
+            return False
+        columns = connection.introspection.get_table_description(cursor, model._meta.db_table)
+    return {field.column for field in model._meta.local_concrete_fields} <= {column.name for column in columns}
 
 
 def _account() -> str:
     try:
-        return getpass.getuser()
+        return _fitting(getpass.getuser(), 150)  # the environment says what it likes
     except (KeyError, OSError):  # a container's user without a name
         return str(os.getuid())
+
+
+def _fitting(text: str, characters: int = CHARACTERS) -> str:
+    """Make text of the world outside fit a column, whatever bytes it was."""
+    return printable(text)[:characters]
 
 
 def _finding(stored: RestoreReport, data: dict[str, Any]) -> ReportFinding:

@@ -126,7 +126,7 @@ def verify(using: str = DEFAULT_DB_ALIAS) -> TrailCheck:
 def operating_system_account() -> str:
     """Return who runs this process on which host, such as ``os:deploy@edms1``."""
     try:
-        account = getpass.getuser()
+        account = getpass.getuser().encode(errors="backslashreplace").decode()  # the environment says what it likes
     except (KeyError, OSError):  # a container's user may have no name (OSError from Python 3.13 on)
         account = str(os.getuid())
     return f"os:{account}@{platform.node()}"[:150]

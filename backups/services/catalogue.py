@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from backups import conf, files
+from backups import conf, files, reports
 from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
 from backups.models import Backup
 from backups.package.container import COPY_BYTES
@@ -29,6 +29,7 @@ from backups.services.keys import Encryption, Keys, open_file_path, unlocked
 
 NAME = re.compile(r"(?P<kind>backup|safety)-(?P<created>\d{8}T\d{6}\.\d{6}Z)-(?P<id>[0-9a-f]{8})\.zip(?:\.age)?")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
+_SHOWN = "%Y-%m-%d %H:%M:%S"
 LATEST = "latest"
 PARTIAL = ".partial-"
 
@@ -57,6 +58,19 @@ class Listed:
     rows: int | None = None
     files: int | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undoing:
+    """The safety backup to restore, and what it undoes. ``operation`` is empty where the storage alone is known."""
+
+    package: str
+    created: datetime
+    operation: str = ""
+
+    def __str__(self) -> str:
+        known = self.operation or "something that the database has no report of, and this package is the newest stored"
+        return f"{known}; {self.package} has what was there at {self.created:{_SHOWN}} UTC"
 
 
 def list_packages(using: str) -> tuple[list[Listed], str]:
@@ -88,20 +102,33 @@ def list_packages(using: str) -> tuple[list[Listed], str]:
     return sorted(listed, key=lambda package: (package.created, package.name)), trouble
 
 
-def last_safety_backup(using: str) -> str:
-    """Return the name of the package that shows the moment before the last operation that destroyed something.
+def find_undo(using: str) -> Undoing:
+    """Find the safety backup of the last operation that changed something in a database and was committed.
 
-    The catalogue remembers the safety backups of operations that were done, and those alone. Where it was lost, the
-    newest in the storage has to do. Raises ``UsageError`` where there is none.
+    Where the database has no report of one, because it was lost, the newest in the storage has to do that no other
+    database remembers. Raises ``UsageError`` where there is none, or where that operation has none: what an earlier
+    one has would undo more than was asked for.
     """
-    stored = [package.name for package in stored_packages() if package.kind == Backup.Kind.SAFETY]
-    remembered = sorted(_remembered(using)[0], key=lambda backup: backup.pk)  # as they were added, by whatever clock
-    taken = [backup.name for backup in remembered if backup.name in stored] or stored
-    if not taken:
+    stored = {package.name: package for package in stored_packages() if package.kind == Backup.Kind.SAFETY}
+    with suppress(DatabaseError):
+        if (last := reports.last_change(using)) is not None:
+            what = f"the {last.operation} that {last.account} began at {last.started:{_SHOWN}} UTC"
+            if last.safety_backup not in stored:
+                gone = f"its safety backup {last.safety_backup} is not stored any more"
+                raise UsageError(
+                    f"{what} cannot be undone: {gone if last.safety_backup else 'it was made without a safety backup'}",
+                    hint="to go back further, name an earlier one, which list_backups shows: restore_backup NAME"
+                    " --mode replace",
+                )
+            return Undoing(package=last.safety_backup, created=stored[last.safety_backup].created, operation=what)
+    own = [backup.name for backup in sorted(_remembered(using)[0], key=lambda backup: backup.pk)]
+    others = {backup.name for alias in connections if alias != using for backup in _remembered(alias)[0]}
+    found = [name for name in own if name in stored] or [name for name in stored if name not in others]
+    if not found:
         raise UsageError(
             "there is nothing to undo: no safety backup is stored", hint="list_backups shows what there is"
         )
-    return taken[-1]
+    return Undoing(package=found[-1], created=stored[found[-1]].created)
 
 
 def _remembered(using: str) -> tuple[list[Backup], str]:
@@ -112,8 +139,8 @@ def _remembered(using: str) -> tuple[list[Backup], str]:
 
 
 def _is_elsewhere(name: str) -> bool:
-    """Return whether a package that was written to a path of its own is still there."""
-    return Path(name).is_absolute() and Path(name).is_file()
+    """Return whether a package that was written to a path of its own is still there, as far as this account sees."""
+    return Path(name).is_absolute() and os.path.isfile(name)  # noqa: PTH113 - Path raises where it may not look
 
 
 def package_name(kind: str, created: datetime, package_id: str, *, encrypted: bool) -> str:
@@ -133,8 +160,9 @@ def stored_packages() -> list[StoredPackage]:
     packages = []
     for name in names:
         if (match := NAME.fullmatch(name)) and _is_file(storage, name):
-            created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
-            packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
+            with suppress(ValueError, OSError):  # a date that does not exist, a link to nowhere: anybody's stray file
+                created = datetime.strptime(match["created"], _TIME).replace(tzinfo=UTC)
+                packages.append(StoredPackage(name=name, kind=match["kind"], created=created, size=storage.size(name)))
     return sorted(packages, key=lambda package: (package.created, package.name))
 
 
@@ -155,7 +183,7 @@ def package_path(reference: str, keys: Keys | None = None) -> Iterator[tuple[Pat
 
 @contextmanager
 def _stored_path(reference: str) -> Iterator[tuple[Path, str]]:
-    if (path := Path(reference)).is_file():
+    if reference != LATEST and (path := Path(reference)).is_file():
         with _named(path.name):
             yield path, path.name
         return
@@ -199,7 +227,10 @@ class PackageFile:
             raise UsageError(f"{output} is not a file in a directory that exists", hint="give the path of a new file")
         if self._directory is not None:
             files.make_private(self._directory)
+            _require_directory(self._directory)
             _remove_left(self._directory)
+        self.published = ""
+        """The name that it has been given, as soon as it has it."""
         self._named: Path | None = None
         self._open: list[BinaryIO] = []
         self.file: BinaryIO
@@ -250,18 +281,19 @@ class PackageFile:
             storage = cast("Storage", self._storage)
             with complete.open("rb") as content:
                 saved = storage.save(name, File(content))
-            complete.unlink()
             if saved != name:
                 storage.delete(saved)
                 raise UsageError(f"{name} exists", hint="see that the clock is right; packages are never overwritten")
+            self.published = name
             return name
         try:
             os.link(complete, target)
         except FileExistsError as error:
             raise UsageError(f"{target} exists", hint="choose another name; packages are never overwritten") from error
+        self.published = str(target) if self._output else name
         complete.unlink()
         _sync(target.parent)
-        return str(target) if self._output else name
+        return self.published
 
     def discard(self) -> None:
         """Remove the temporary file; a finished package stays."""
@@ -273,6 +305,16 @@ class PackageFile:
 
     def _target(self, name: str) -> Path | None:
         return Path(self._storage.path(name)) if isinstance(self._storage, FileSystemStorage) else None
+
+
+def _require_directory(directory: Path) -> None:
+    """Raise ``BackupError`` for a directory that a package could be put in, but not be kept in for certain."""
+    try:
+        os.close(os.open(directory, os.O_RDONLY))
+    except OSError as error:
+        raise BackupError(
+            f"{directory} cannot be read: {error.strerror}", hint="packages need a directory that can be read as well"
+        ) from error
 
 
 def _remove_left(directory: Path) -> None:

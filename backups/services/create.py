@@ -16,7 +16,8 @@ from django.core.files.storage import Storage
 from django.utils import timezone
 
 from backups import conf, databases, files, reports
-from backups.errors import BackupError, DifferencesFound
+from backups.errors import BackupError, DifferencesFound, UsageError
+from backups.models import CHARACTERS
 from backups.package.manifest import FileRecord, FilesEntry, Manifest, ModelEntry
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
@@ -29,10 +30,10 @@ from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report
 from backups.services import ledger, schema
 from backups.services.catalogue import PackageFile, package_name, stored_packages
 from backups.services.keys import Encryption
-from backups.services.operation import announce, operation, require_migrated, step
+from backups.services.operation import TELLING, announce, finishing, operation, require_migrated, step
 from backups.services.safety import note
 from backups.services.stored import FileNames, referenced_files
-from backups.services.trust import signing_key
+from backups.services.trust import require_own_signature, signing_key
 from backups.signals import backup_created
 
 
@@ -58,24 +59,50 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     """Write a package of the database and prove that what was written can be read.
 
     Raises ``DifferencesFound`` where rows name files that do not exist, ``TargetNotReady`` where migrations are
-    pending or another operation runs.
+    pending or another operation runs, ``UsageError`` for a note or a path that cannot be catalogued. Once the package
+    is published, what fails is a finding.
     """
+    _require_storable(options)
     report = Report(operation="create", database=options.using, options={"note": options.note})
     with operation(report):
         require_migrated(options.using)
-        write_package(report, options, kind="backup", progress=progress or NoProgress())
-        report.findings += [
-            Finding(
-                severity=Severity.WARNING,
-                code="clock_behind",
-                identity=[package.name],
-                message="a package is from later than now: the clock is wrong or was, and latest may mean that one",
-            )
-            for package in stored_packages()
-            if package.created > timezone.now()
-        ]
-        announce(backup_created, report)
+        with finishing(report, "adding the package, which is whole, to the catalogue"):
+            write_package(report, options, kind="backup", progress=progress or NoProgress())
+        with finishing(report, "looking for packages from later than now"):
+            report.findings += _from_later()
+        with finishing(report, TELLING):
+            announce(backup_created, report)
     return report
+
+
+def _from_later() -> list[Finding]:
+    return [
+        Finding(
+            severity=Severity.WARNING,
+            code="clock_behind",
+            identity=[package.name],
+            message="a package is from later than now: the clock is wrong or was, and latest may mean that one",
+        )
+        for package in stored_packages()
+        if package.created > timezone.now()
+    ]
+
+
+def _require_storable(options: CreateOptions) -> None:
+    """Raise ``UsageError`` for what the catalogue of some engine would not take, before there is a package."""
+    output = str(options.output.absolute()) if options.output else ""
+    for name, text in (("note", options.note), ("path", output)):
+        if len(text) > CHARACTERS:
+            raise UsageError(
+                f"the {name} has {len(text)} characters, and the catalogue takes {CHARACTERS}",
+                hint="give a shorter one",
+            )
+        try:
+            is_text = b"\x00" not in text.encode()
+        except UnicodeEncodeError:
+            is_text = False
+        if not is_text:
+            raise UsageError(f"the {name} {text!r} is not text that a database takes", hint="give one in UTF-8")
 
 
 def take_safety_backup(
@@ -84,8 +111,9 @@ def take_safety_backup(
     """Write a package of what an operation is about to destroy, inside its transaction; return the package's name.
 
     ``touched`` are storage and name of the files that it will write or remove. Those that no row names are in the
-    package as well, or said not to be there.
+    package as well, or said not to be there. Raises ``TargetNotReady`` where it could not be restored afterwards.
     """
+    require_own_signature()
     report = Report(operation="create", database=operation.database)
     options = CreateOptions(using=operation.database, allow_missing_files=allow_missing_files)
     return write_package(
@@ -119,13 +147,16 @@ def write_package(
         size = package.size
         name = package_name(kind, manifest.created, manifest.id, encrypted=encryption is not None)
         publishing(name)
-        report.package = package.publish(name)
+        try:
+            package.publish(name)
+        finally:
+            if package.published:
+                report.package, report.verdict = package.published, Verdict.PROVED
     finally:
         package.discard()
     reports.add_to_catalogue(
         report, kind=kind, package_id=manifest.id, created=manifest.created, size=size, note=options.note
     )
-    report.verdict = Verdict.PROVED
     return report.package
 
 
@@ -254,20 +285,14 @@ class _Snapshot:
     def _write_file(self, writer: PackageWriter, storage: Storage, alias: str, name: str) -> FileRecord:
         """Read a file twice: its hash is its name in the package, and the second reading proves that it held still."""
         try:
-            size, crc32, sha256 = hash_stream(files.read_chunks(storage, name))
-            writer.add_file(sha256, size, crc32, files.read_chunks(storage, name))
+            size, crc32, sha256 = hash_stream(_read(storage, alias, name))
+            writer.add_file(sha256, size, crc32, _read(storage, alias, name))
         except FileNotFoundError:
             absent = 0 if (alias, name) in self.unnamed else None
             return FileRecord(storage=alias, name=name, size=absent, sha256=None)
-        except SuspiciousOperation as error:
-            raise BackupError(
-                f"a row names the file {name!r}, which leads out of storage {alias!r}",
-                hint="correct the row; what such a name means cannot be backed up",
-            ) from error
         except OSError as error:
             raise BackupError(
-                f"the file {name!r} in storage {alias!r} cannot be read: {error}",
-                hint="a package without it would not be a backup; mend the storage and try again",
+                f"the package cannot be written: {error.strerror or error}", hint="see the disk that it is written to"
             ) from error
         return FileRecord(storage=alias, name=name, size=size, sha256=sha256)
 
@@ -304,3 +329,21 @@ class _Snapshot:
                     )
                 )
         return entries
+
+
+def _read(storage: Storage, alias: str, name: str) -> Iterator[bytes]:
+    """Read a stored file, and say of what cannot be read that it was that. Raises ``FileNotFoundError`` as it is."""
+    try:
+        yield from files.read_chunks(storage, name)
+    except FileNotFoundError:
+        raise
+    except SuspiciousOperation as error:
+        raise BackupError(
+            f"a row names the file {name!r}, which leads out of storage {alias!r}",
+            hint="correct the row; what such a name means cannot be backed up",
+        ) from error
+    except OSError as error:
+        raise BackupError(
+            f"the file {name!r} in storage {alias!r} cannot be read: {error}",
+            hint="a package without it would not be a backup; mend the storage and try again",
+        ) from error

@@ -24,6 +24,9 @@ from backups.services.redaction import message_of, redact
 from backups.services.safety import settle
 from backups.signals import operation_failed
 
+TELLING = "telling who wants to know"
+"""What may be interrupted when everything else is done."""
+
 
 @contextmanager
 def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
@@ -45,22 +48,30 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
             with _tuned_interpreter(), _no_deeper_than_python():
                 yield
         except BaseException as error:
-            report.verdict = Verdict.FAILED
-            report.error = message_of(error)
-            if isinstance(error, BackupError):
-                error.report = report
-            announce(operation_failed, report)
-            raise
+            is_done = report.verdict is Verdict.PROVED and reports.is_committed(report, using)
+            if is_done:
+                warn_of_unfinished(report, "the end of the operation", error)
+            else:
+                report.verdict = Verdict.FAILED
+                report.error = message_of(error)
+                if isinstance(error, BackupError):
+                    error.report = report
+                announce(operation_failed, report)
+            if not is_done or not isinstance(error, Exception | KeyboardInterrupt):
+                raise
         finally:
             report.seconds = time.monotonic() - begun
             redact(report)
             is_kept = reports.finish(report, using) or not is_kept
         if not is_kept:
-            raise BackupError(
-                f"the {report.operation} is done, and its verdict is {report.verdict}; but the database has gone, and"
-                " the report of it could not be kept",
+            of = f" of {report.package}" if report.package else ""
+            gone = BackupError(
+                f"the {report.operation}{of} is done, and its verdict is {report.verdict}; but the database has gone,"
+                " and the report of it could not be kept",
                 hint="the next operation will call this one interrupted, and say what was committed",
             )
+            gone.report = report
+            raise gone
 
 
 def _require_no_transaction(using: str) -> None:
@@ -140,6 +151,29 @@ def warn_of_leftovers(report: Report, left: list[str]) -> None:
         )
         for path in left
     ]
+
+
+@contextmanager
+def finishing(report: Report, what: str) -> Iterator[None]:
+    """Do what is left to do after the work is done: nothing that happens there, even Ctrl-C, makes that undone."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if report.verdict is not Verdict.PROVED:
+            raise
+        warn_of_unfinished(report, what, error)
+
+
+def warn_of_unfinished(report: Report, what: str, error: BaseException) -> None:
+    """Say what has failed, or was interrupted, after the work was done."""
+    happened = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {message_of(error)}"
+    report.findings.append(
+        Finding(
+            severity=Severity.WARNING,
+            code="unfinished",
+            message=f"the {report.operation} is done and proved; after that, {what} {happened}",
+        )
+    )
 
 
 def announce(signal: Signal, report: Report) -> None:

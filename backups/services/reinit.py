@@ -16,7 +16,16 @@ from backups.errors import BackupError
 from backups.records import coverage
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.create import take_safety_backup
-from backups.services.operation import announce, operation, require_migrated, step, warn_of_leftovers
+from backups.services.operation import (
+    TELLING,
+    announce,
+    finishing,
+    operation,
+    require_migrated,
+    step,
+    warn_of_leftovers,
+    warn_of_unfinished,
+)
 from backups.services.redaction import message_of
 from backups.services.safety import settle
 from backups.services.stored import referenced_files
@@ -55,16 +64,20 @@ def reinit_system(options: ReinitOptions, progress: Progress | None = None) -> R
         changes = files.FileChanges(report.id.hex, files.storages_of(models))
         try:
             _empty(report, models, options, changes, progress or NoProgress())
-        except BaseException:
+        except BaseException as error:
             # What comes after the commit, even Ctrl-C, finds the work done.
-            if not reports.is_committed(report, using):
+            if reports.is_committed(report, using):
+                warn_of_unfinished(report, "the end of the transaction", error)
+            else:
                 warn_of_leftovers(report, settle(report.id.hex, changes, using, committed=False))
                 report.package = ""  # nothing has changed, so that there is nothing to go back to
                 raise
-        warn_of_leftovers(report, settle(report.id.hex, changes, using, committed=True))
         report.files.proved = True
         report.verdict = Verdict.PROVED
-        announce(system_reinitialised, report)
+        with finishing(report, "removing temporary files"):
+            warn_of_leftovers(report, settle(report.id.hex, changes, using, committed=True))
+        with finishing(report, TELLING):
+            announce(system_reinitialised, report)
     return report
 
 
@@ -130,7 +143,7 @@ def _empty(
             for alias, name in stored:
                 _remove(report, changes, alias, name)
             changes.apply()
-        reports.mark_committed(report, using)
+        reports.mark_committed(report, using, safety_backup=report.package)
 
 
 def _check_constraints(database: Database) -> None:

@@ -13,19 +13,31 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
 from backups import databases, reports
+from backups.errors import TargetNotReady
 from backups.records.record import Record
 from backups.records.table import Table
-from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
+from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict, printable
+from backups.services.catalogue import Undoing, find_undo
 from backups.services.convert import Conversion, open_package
 from backups.services.create import take_safety_backup
 from backups.services.keys import Keys
 from backups.services.load import Loader
-from backups.services.operation import announce, opened, operation, require_migrated, step, warn_of_leftovers
+from backups.services.operation import (
+    TELLING,
+    announce,
+    finishing,
+    opened,
+    operation,
+    require_migrated,
+    step,
+    warn_of_leftovers,
+    warn_of_unfinished,
+)
 from backups.services.plan import CHANGED, CREATED, SKIPPED, UNCHANGED, Mode, OnMissing, Plan, TablePlan
 from backups.services.proof import Extras, Prover
 from backups.services.safety import settle
 from backups.services.source import Source
-from backups.services.stored import FileRestore, require_free, restore_config
+from backups.services.stored import FileRestore, require_free, require_writable, restore_config
 from backups.services.trust import require_trusted
 from backups.signals import restore_finished
 
@@ -35,13 +47,14 @@ class RestoreOptions:
     """``package`` is a path, a catalogue name or ``latest``.
 
     ``config_to`` is a directory to put the package's configuration files in; without it they stay in the package.
-    With ``undo``, the package is a safety backup whose operation is undone: the files that it made are removed.
+    With ``undo``, the package is a safety backup whose operation is undone: the files that it made are removed. It is
+    refused where another operation has changed something since that was found.
     """
 
     package: str
     using: str = "default"
     mode: Mode = Mode.MERGE
-    undo: bool = False
+    undo: Undoing | None = None
     on_missing: OnMissing = OnMissing.FAIL
     dry_run: bool = False
     safety_backup: bool = True
@@ -67,6 +80,8 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
     with opened(report, options.keys) as (path, name), operation(report):
         report.package = name
         require_migrated(options.using)
+        if options.undo is not None:
+            _require_last(options.undo, report)
         conversion = replace(options.conversion, on_missing=options.on_missing)
         with open_package(path, report, conversion, progress) as package:
             require_trusted(package, name)
@@ -76,19 +91,36 @@ def restore(options: RestoreOptions, progress: Progress | None = None) -> Report
             report.findings += source.findings
             _Restore(report, options, source, progress).run()
         if not options.dry_run:
-            announce(restore_finished, report)
+            with finishing(report, TELLING):
+                announce(restore_finished, report)
     return report
+
+
+def _require_last(undo: Undoing, report: Report) -> None:
+    """Say what is undone, and raise ``TargetNotReady`` where that is not the last change any more."""
+    if find_undo(report.database).package != undo.package:
+        raise TargetNotReady(
+            f"another operation has changed something since it was to undo {undo}", hint="look again, with --dry-run"
+        )
+    report.findings.append(
+        Finding(
+            severity=Severity.INFO if undo.operation else Severity.WARNING,
+            code="undone" if undo.operation else "undone_unknown",
+            identity=[undo.package],
+            message=f"this undoes {undo}",
+        )
+    )
 
 
 def _as_data(options: RestoreOptions) -> dict[str, object]:
     return {
         "mode": str(options.mode),
-        "undo": options.undo,
+        "undo": options.undo is not None,
         "on_missing": str(options.on_missing),
         "dry_run": options.dry_run,
         "safety_backup": options.safety_backup,
         "allow_schema_differences": options.allow_schema_differences,
-        "config_to": str(options.config_to) if options.config_to else None,
+        "config_to": printable(str(options.config_to)) if options.config_to else None,
         **options.conversion.as_data(),
     }
 
@@ -102,20 +134,25 @@ class _Restore:
         self.progress = progress
         self.database = databases.of(options.using)
         self.results: dict[str, ModelResult] = {}
-        self.files = FileRestore(source.package, report, progress, undo=options.undo)
+        self.files = FileRestore(source.package, report, progress, undo=options.undo is not None)
         self.next_keys: dict[type[Model], int] = {}
+        self.changes = False
+        self.taken = ""
 
     def run(self) -> None:
         tables = [apps.get_model(entry.label)._meta.db_table for entry in self.source.entries]
         if self.options.config_to is not None:
+            require_writable(self.package, self.options.config_to)
             require_free(self.package, self.options.config_to)
         try:
             with self.database.exclusive(tables):
                 self._inside_transaction()
-                reports.mark_committed(self.report, self.options.using)
+                reports.mark_committed(self.report, self.options.using, changed=self.changes, safety_backup=self.taken)
         except BaseException as error:
             # What comes after the commit, even Ctrl-C, finds the work done.
-            if not reports.is_committed(self.report, self.options.using):
+            if reports.is_committed(self.report, self.options.using):
+                warn_of_unfinished(self.report, "the end of the transaction", error)
+            else:
                 # Nothing has changed, so that there is nothing to go back to.
                 self._settle(committed=False)
                 self.report.options["safety_backup"] = self.options.safety_backup
@@ -124,11 +161,14 @@ class _Restore:
                 raise
         finally:
             ContentType.objects.clear_cache()
-        self._settle(committed=True)
-        self.database.after_commit(self.next_keys)
-        if self.options.config_to is not None:
-            restore_config(self.package, self.options.config_to)
         self.report.verdict = Verdict.PROVED
+        with finishing(self.report, "removing temporary files"):
+            self._settle(committed=True)
+        with finishing(self.report, "keeping primary keys that were given away from being given again"):
+            self.database.after_commit(self.next_keys)
+        if self.options.config_to is not None:
+            with finishing(self.report, f"writing configuration files to {self.options.config_to}"):
+                restore_config(self.package, self.options.config_to)
 
     def _settle(self, *, committed: bool) -> None:
         left = settle(self.report.id.hex, self.files.changes, self.options.using, committed=committed)
@@ -148,16 +188,16 @@ class _Restore:
             report.models = [self._result(table) for table in plan.tables.values()]
             self.files.plan()
         try:
-            changes = plan.changes_anything or self.files.changes_anything
+            self.changes = plan.changes_anything or self.files.changes_anything
             if options.dry_run:
                 self._stop_on_errors()
-                report.verdict = Verdict.DIFFERENCES if changes else Verdict.PROVED
+                report.verdict = Verdict.DIFFERENCES if self.changes else Verdict.PROVED
                 raise _RolledBack
             self._stop_on_errors()
-            if changes and options.safety_backup:
+            if self.changes and options.safety_backup:
                 with step(report, "safety backup"):
-                    taken = take_safety_backup(report, self.progress, touched=self.files.touched)
-                    report.options["safety_backup"] = taken
+                    self.taken = take_safety_backup(report, self.progress, touched=self.files.touched)
+                    report.options["safety_backup"] = self.taken
             if plan.changes_anything:
                 self.next_keys = plan.next_keys
                 self._change(plan)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from django.apps import apps
@@ -12,7 +14,7 @@ from django.core.files.storage import Storage
 from django.db.models import Model
 
 from backups import databases, files
-from backups.errors import BackupError, PackageDamaged, PackageUnsupported
+from backups.errors import BackupError, PackageDamaged, PackageUnsupported, UsageError
 from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
@@ -197,6 +199,29 @@ def require_free(package: PackageReader, directory: Path) -> None:
             raise BackupError(f"{path.parent} leads out of {directory}", hint="give a directory without symbolic links")
         if path.exists() or path.is_symlink():
             raise BackupError(f"{path} exists", hint="give an empty directory for the configuration files")
+
+
+def require_writable(package: PackageReader, directory: Path) -> None:
+    """Raise ``UsageError`` where the configuration files of a package cannot be written below a directory.
+
+    The directories are made to find that out, and removed again: nothing has been restored yet.
+    """
+    above = {(directory / entry.member.removeprefix("config/")).parent for entry in package.manifest.config}
+    for parent in {directory, *above}:
+        missing = [path for path in (parent, *parent.parents) if not os.path.lexists(path)]
+        try:
+            files.make_private(parent)
+            with tempfile.TemporaryFile(dir=parent):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"configuration files cannot be written to {parent}: {error.strerror or error}",
+                hint="give a directory that this account may make, or write to",
+            ) from error
+        finally:
+            for path in missing:
+                with suppress(OSError):  # it was not made
+                    path.rmdir()
 
 
 def restore_config(package: PackageReader, directory: Path) -> None:

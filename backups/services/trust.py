@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from backups import conf
-from backups.errors import BackupError, PackageUntrusted
+from backups.errors import BackupError, PackageUntrusted, TargetNotReady
 from backups.package.reader import PackageReader
 from backups.package.signature import Signature, fingerprint
 from backups.services.catalogue import NAME, package_name
@@ -78,6 +78,16 @@ def require_trusted(package: PackageReader, name: str) -> None:
     if NAME.fullmatch(name) and name.removesuffix(".age") != own:
         raise PackageUntrusted(
             f"{name} was {own} when it was signed: somebody has renamed it", hint="find out who, and why"
+        )
+
+
+def require_own_signature() -> None:
+    """Raise ``TargetNotReady`` where a package that is written now would be refused when it is to be restored."""
+    if trusted_keys() and (signing_key() is None or untrusted_own_key()):
+        raise TargetNotReady(
+            "the safety backup would not be signed with a key that BACKUPS['TRUSTED_KEYS'] names, so that undoing would"
+            " refuse it",
+            hint="name such a key in BACKUPS['SIGNING_KEY_FILE'], or go without a safety backup: --no-safety-backup",
         )
 
 

@@ -34,6 +34,19 @@ def lite(new_system: Callable[..., System]) -> Iterator[System]:
         yield active
 
 
+class Terminal:
+    """Somebody who types one line."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return self._text
+
+
 @contextmanager
 def nothing_changes(system: System) -> Iterator[None]:
     """Fail unless rows, keys, media and packages are afterwards what they were, but for the trail of the attempt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from backups.models import RestoreReport
+from backups.reporting import printable
 from core.audit import operating_system_account
 from core.models import AuditEvent
 from documents.models import Document
@@ -52,6 +54,18 @@ def test_what_is_done_is_recorded(recorded: Callable[..., None]) -> None:
     undo = ("restore_backup", "--undo", "--no-input")
     recorded("restore", "proved", "safety-", *undo, mode="replace", undo=True)
     recorded("restore", "proved", "backup-", "restore_backup", "latest", mode="merge", undo=False)
+
+
+@pytest.mark.parametrize("account", ["x" * 200, os.fsdecode(b"caf\xe9"), "\x1b[31m"])
+def test_an_account_of_any_name_is_recorded(seeded: System, monkeypatch: pytest.MonkeyPatch, account: str) -> None:
+    monkeypatch.setenv("LOGNAME", account)
+    done = seeded.run("create_backup", "--json")
+    assert (done.code, "receiver_failed" in done.out) == (0, False), done.out + done.err
+    report = RestoreReport.objects.latest("started")
+    assert report.account == printable(account)[:150]
+    event = AuditEvent.objects.get(details__report=str(report.id))
+    assert event.actor_name.startswith(f"os:{account[:1]}")
+    assert seeded.run("verify_audit_trail").code == 0
 
 
 def test_what_is_rolled_back_is_recorded(recorded: Callable[..., None], seeded: System) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import pytest
 from django.db import connections
 
 from backups.models import Backup, ModelReport, ReportFinding, RestoreReport
@@ -44,6 +47,44 @@ def test_storage_and_catalogue_are_reconciled(seeded: System, package: Path) -> 
         package.name: (True, False),
         other.name: (False, True),
     }
+
+
+def test_stray_files_with_the_names_of_packages_stop_nothing(seeded: System, package: Path) -> None:
+    for name in ("backup-20261399T999999.000000Z-deadbeef.zip", "backup-00000101T000000.000000Z-deadbeef.zip"):
+        (seeded.packages / name).write_bytes(b"stray")
+    for kind in ("backup", "safety"):
+        (seeded.packages / f"{kind}-20200101T000000.000000Z-deadbeef.zip").symlink_to("nowhere")
+
+    assert list(listed(seeded)) == [package.name]
+    assert package.name in seeded.run("inspect_backup", "latest").out
+    for command in (("create_backup",), ("restore_backup", "latest"), ("reinit_system", "--no-input")):
+        assert seeded.run(*command).code == 0
+    assert seeded.run("restore_backup", "--undo", "--no-input").code == 0
+
+
+def test_latest_is_the_latest_package_and_no_file_of_that_name(
+    seeded: System, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latest").write_bytes(b"somebody's notes")
+    monkeypatch.chdir(tmp_path)
+    assert package.name in seeded.run("inspect_backup", "latest").out
+    assert seeded.run("inspect_backup", "./latest").code == 4
+
+
+def test_packages_are_listed_where_this_account_may_not_look(
+    seeded: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "elsewhere.zip"
+    assert seeded.run("create_backup", "--output", str(output)).code == 0
+    stat = os.stat
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:  # tests may run as root, who may look anywhere
+        if str(path) == str(output):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert listed(seeded)[str(output)]["stored"] is False
 
 
 def test_packages_are_listed_after_the_database_is_lost(seeded: System, package: Path) -> None:

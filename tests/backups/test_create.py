@@ -14,13 +14,17 @@ from typing import Any
 import pytest
 from backports import zstd
 from django.contrib.sessions.models import Session
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
+from backups import reports
 from backups.models import Backup
 from backups.package.reader import PackageReader
+from backups.package.writer import PackageWriter
+from backups.services import catalogue
 from documents.models import DocumentVersion
 from tests import oracle
+from tests.backups.conftest import nothing_changes
 from tests.systems import System
 
 
@@ -194,3 +198,96 @@ def test_a_path_may_be_used_again_once_its_package_is_gone(seeded: System, tmp_p
         assert seeded.run("create_backup", "--output", str(path), "--note", note).code == 0
         assert [backup.note for backup in Backup.objects.filter(name=str(path))] == [note]
         path.unlink()
+
+
+NOT_UTF_8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--note", "x" * 256, "the note has 256 characters, and the catalogue takes 255"),
+        ("--note", NOT_UTF_8, "the note 'caf\\udce9' is not text"),
+        ("--output", "/".join(["x" * 50] * 6), "and the catalogue takes 255"),
+        ("--output", NOT_UTF_8, "is not text"),
+    ],
+)
+def test_what_no_catalogue_takes_is_refused_before_there_is_a_package(
+    seeded: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(value).parent.mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+
+    with nothing_changes(seeded):
+        refused = seeded.run("create_backup", option, value)
+
+    assert (refused.code, words in refused.err, "hint:" in refused.err) == (2, True, True), refused.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_longest_note_is_kept(seeded: System) -> None:
+    note = "é🙂" * 127
+    assert seeded.run("create_backup", "--note", note).code == 0
+    assert Backup.objects.filter(note=note).count() == 1
+
+
+@pytest.mark.parametrize("error", [DatabaseError("no room"), KeyboardInterrupt()])
+def test_a_package_that_cannot_be_catalogued_is_whole_and_said_to_be(
+    seeded: System, package: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reports, "add_to_catalogue", fail)
+        created = seeded.run("create_backup", "--json")
+
+    report = json.loads(created.out)
+    (made,) = set(seeded.packages.iterdir()) - {package}
+    assert (created.code, report["verdict"], report["package"]) == (0, "proved", made.name)
+    (said,) = [one["message"] for one in report["findings"] if one["code"] == "unfinished"]
+    assert "adding the package, which is whole, to the catalogue" in said
+    assert not Backup.objects.filter(name=made.name).exists()
+    assert seeded.run("inspect_backup", made.name).code == 0
+
+
+def test_a_package_whose_name_may_not_be_on_the_disk_is_said_to_be_whole(
+    seeded: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(directory: Path) -> None:
+        raise OSError(5, "Input/output error", str(directory))
+
+    monkeypatch.setattr(catalogue, "_sync", fail)
+    output = tmp_path / "package.zip"
+    created = seeded.run("create_backup", "--output", str(output))
+    assert (created.code, "warning unfinished" in created.out, str(output) in created.out) == (0, True, True)
+    assert [path.name for path in tmp_path.glob("*.zip")] == ["package.zip"]
+
+
+def test_a_directory_that_cannot_be_read_is_refused_before_there_is_a_package(
+    seeded: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *arguments: Any, **options: Any) -> int:  # tests may run as root
+        if str(path) == str(tmp_path) and flags == os.O_RDONLY:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    refused = seeded.run("create_backup", "--output", str(tmp_path / "package.zip"))
+    assert (refused.code, f"{tmp_path} cannot be read: Permission denied" in refused.err) == (1, True)
+    assert not (tmp_path / "package.zip").exists()
+
+
+def test_a_full_disk_is_not_blamed_on_a_media_file(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: PackageWriter, sha256: str, size: int, crc32: int, chunks: Any) -> None:
+        next(iter(chunks))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PackageWriter, "add_file", fail)
+    with nothing_changes(seeded):
+        failed = seeded.run("create_backup")
+    assert failed.code == 1
+    assert "the package cannot be written: No space left on device" in failed.err

@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from django.db import connections
+from django.dispatch import Signal
 from django.test import override_settings
 
 from backups import files
 from backups.management.operate import failures_as_exit_codes
 from backups.models import Backup, RestoreReport
 from backups.services import restore as restore_service
-from backups.signals import restore_finished
+from backups.signals import backup_created, restore_finished, system_reinitialised
 from documents.models import Document, DocumentVersion
 from tests import oracle
 from tests.backups.conftest import nothing_changes
@@ -306,6 +307,7 @@ def test_what_comes_after_the_commit_does_not_undo_the_work(seeded: System, monk
     restored = seeded.run("restore_backup", "latest")
 
     assert restored.code == 0
+    assert "warning unfinished : the restore is done and proved; after that, the end of the tr" in restored.out
     assert not Document.objects.filter(title="edited").exists()
     safety = RestoreReport.objects.get(operation="restore").options["safety_backup"]
     assert (seeded.packages / safety).is_file()
@@ -481,6 +483,61 @@ def test_a_receiver_that_fails_is_a_finding(seeded: System) -> None:
     assert restored.code == 0
     assert "warning receiver_failed" in restored.out
     assert "no audit today" in restored.out
+
+
+@pytest.mark.parametrize(
+    ("signal", "command"),
+    [
+        (restore_finished, ("restore_backup", "latest")),
+        (system_reinitialised, ("reinit_system", "--no-input")),
+        (backup_created, ("create_backup",)),
+    ],
+)
+def test_what_is_done_is_not_cancelled_by_who_interrupts_its_end(
+    seeded: System, signal: Signal, command: tuple[str, ...]
+) -> None:
+    Document.objects.update(title="edited")
+
+    def interrupt(**arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.connect(interrupt)
+    try:
+        done = seeded.run(*command, "--json")
+    finally:
+        signal.disconnect(interrupt)
+
+    report = json.loads(done.out)
+    stored = RestoreReport.objects.get(pk=report["id"])
+    assert (done.code, report["verdict"], stored.verdict, stored.error) == (0, "proved", "proved", "")
+    (said,) = [one["message"] for one in report["findings"] if one["code"] == "unfinished"]
+    assert said.endswith("after that, telling who wants to know was interrupted")
+    assert Document.objects.filter(title="edited").exists() is (signal is backup_created)
+
+
+def test_every_step_after_the_commit_is_taken_whatever_becomes_of_the_others(
+    seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any
+) -> None:
+    (tmp_path / "site.pem").write_text("PEM")
+    settings.BACKUPS = settings.BACKUPS | {"CONFIG_ROOT": tmp_path, "CONFIG_FILES": ["site.pem"]}
+    assert seeded.run("create_backup").code == 0
+    Document.objects.update(title="edited")
+    database = restore_service.databases.of("default").__class__
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_service, "settle", fail)
+        patch.setattr(database, "after_commit", fail)
+        patch.setattr(restore_service, "restore_config", fail)
+        restored = seeded.run("restore_backup", "latest", "--config-to", str(tmp_path / "etc"))
+
+    assert (restored.code, restored.out.count("warning unfinished")) == (0, 3)
+    assert f"writing configuration files to {tmp_path / 'etc'} failed: [Errno 28] No space left" in restored.out
+    assert not Document.objects.filter(title="edited").exists()
+    report = RestoreReport.objects.filter(operation="restore").get()
+    assert (report.verdict, report.findings.filter(code="unfinished").count()) == ("proved", 3)
 
 
 def test_a_row_that_names_a_file_elsewhere_stops_a_backup_and_not_a_reinit(seeded: System) -> None:

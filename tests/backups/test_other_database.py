@@ -56,6 +56,21 @@ def test_an_operation_works_on_the_database_that_it_is_given(default: System) ->
     assert oracle.rows() == untouched
 
 
+def test_what_one_database_did_is_not_undone_in_another(default: System) -> None:
+    assert default.run("reinit_system", "--no-input").code == 0
+    untouched = oracle.rows("other")
+    refused = default.run("restore_backup", "--undo", "--no-input", "--database", "other")
+    assert (refused.code, "there is nothing to undo" in refused.err) == (2, True)
+    assert oracle.rows("other") == untouched
+
+    default.run("seed_demo", database="other")
+    seeded = oracle.rows("other", ignore=TRAIL)
+    assert default.run("reinit_system", "--no-input", "--database", "other").code == 0
+    assert default.run("reinit_system", "--no-input").code == 0
+    assert default.run("restore_backup", "--undo", "--no-input", "--database", "other").code == 0
+    assert oracle.rows("other", ignore=TRAIL) == seeded
+
+
 def test_a_package_covers_what_the_router_puts_there(default: System) -> None:
     with override_settings(DATABASE_ROUTERS=["tests.backups.test_other_database.DocumentsElsewhere"]):
         created = default.run("create_backup")

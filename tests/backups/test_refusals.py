@@ -22,7 +22,7 @@ from backups.models import RestoreReport
 from backups.package.container import ContainerReader, ContainerWriter
 from backups.package.manifest import Format, Manifest
 from backups.package.reader import PackageReader
-from tests.backups.conftest import nothing_changes
+from tests.backups.conftest import Terminal, nothing_changes
 from tests.systems import System
 
 
@@ -205,24 +205,13 @@ def test_destruction_without_confirmation_is_refused(seeded: System, command: li
 def test_destruction_asks_for_a_typed_word(
     seeded: System, monkeypatch: pytest.MonkeyPatch, command: list[str], word: str
 ) -> None:
-    monkeypatch.setattr("sys.stdin", _Terminal("no\n"))
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
     with nothing_changes(seeded):
         cancelled = seeded.run(*command)
     assert cancelled.code == 7
     assert "10  core.user" in cancelled.err
-    monkeypatch.setattr("sys.stdin", _Terminal(f"{word}\n"))
+    monkeypatch.setattr("sys.stdin", Terminal(f"{word}\n"))
     assert seeded.run(*command).code == 0
-
-
-class _Terminal:
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self._text
 
 
 @pytest.mark.parametrize(

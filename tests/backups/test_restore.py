@@ -347,6 +347,32 @@ def test_a_bulk_load_of_references_that_lead_nowhere_is_rolled_back(
     assert schema() == definitions
 
 
+@pytest.mark.parametrize("place", ["file/x", "file", "link", "writable/config", "x" * 300])
+def test_a_place_for_config_files_that_cannot_be_written_is_refused_before_anything_changes(
+    system: System, settings: Any, tmp_path: Path, place: str
+) -> None:
+    settings.BACKUPS = settings.BACKUPS | {"CONFIG_ROOT": tmp_path, "CONFIG_FILES": ["tls/site.pem"]}
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls/site.pem").write_text("PEM")
+    system.run("create_backup")
+    get_user_model().objects.create_user("late")
+    target = tmp_path / "target"
+    (target / "writable/config").mkdir(parents=True)
+    (target / "file").write_text("")
+    (target / "link").symlink_to("nowhere")
+    (target / "writable/config/tls").write_text("")
+    before = sorted(target.rglob("*"))
+
+    with nothing_changes(system):
+        refused = system.run(
+            "restore_backup", "latest", "--mode", "replace", "--no-input", "--config-to", f"{target}/{place}"
+        )
+
+    assert (refused.code, "hint: give a directory" in refused.err) == (2, True), refused.err
+    assert f"configuration files cannot be written to {target}" in refused.err
+    assert sorted(target.rglob("*")) == before
+
+
 def test_config_files_follow_no_link_out_of_their_directory(system: System, settings: Any, tmp_path: Path) -> None:
     settings.BACKUPS = settings.BACKUPS | {"CONFIG_ROOT": tmp_path, "CONFIG_FILES": ["tls/site.pem"]}
     (tmp_path / "tls").mkdir()

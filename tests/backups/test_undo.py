@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,16 @@ from django.contrib.auth import get_user_model
 from django.db.models import ProtectedError
 from django.utils import timezone
 
+from backups.errors import TargetNotReady
 from backups.models import Backup, RestoreReport
+from backups.services.catalogue import find_undo
+from backups.services.plan import Mode
+from backups.services.restore import RestoreOptions, restore
 from core import audit
 from documents.models import Document
 from tests import oracle
-from tests.backups.conftest import TRAIL, nothing_changes
+from tests.backups.conftest import TRAIL, Terminal, nothing_changes
+from tests.keypairs import KeyPair
 from tests.systems import System
 
 
@@ -82,6 +88,8 @@ def test_the_safety_backup_of_an_operation_that_died_is_not_what_is_undone(seede
     Backup.objects.filter(pk=newest.pk).update(pinned=False)
     newest.refresh_from_db()
     newest.delete()  # as its transaction would, had it been rolled back
+    last = RestoreReport.objects.filter(operation="reinit").latest("change")
+    RestoreReport.objects.filter(pk=last.pk).update(committed=False, change=None)
 
     undo(seeded)
 
@@ -232,6 +240,109 @@ def test_an_undoing_is_confirmed_and_rehearsed_like_any_restore(seeded: System) 
         rehearsed = seeded.run("restore_backup", "--undo", "--dry-run")
     assert (refused.code, "--no-input" in refused.err) == (6, True)
     assert rehearsed.code == 0
+    assert 'info undone ["safety-' in rehearsed.out
+    assert "]: this undoes the reinit that" in rehearsed.out
+
+
+def test_the_confirmation_says_what_is_undone_and_by_which_package(
+    seeded: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    report = RestoreReport.objects.get(operation="reinit")
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
+    with nothing_changes(seeded):
+        asked = seeded.run("restore_backup", "--undo")
+    assert asked.code == 7
+    assert f"This undoes the reinit that {report.account} began at {report.started:%Y-%m-%d %H:%M:%S} UTC" in asked.err
+    assert f"{report.safety_backup} has what was there at" in asked.err
+
+
+def test_a_restore_that_changed_nothing_is_nothing_to_undo(seeded: System) -> None:
+    Document.objects.update(title="edited")
+    edited = state(seeded)
+    assert seeded.run("restore_backup", "latest").code == 0
+    for arguments in ((), ("--no-safety-backup",)):
+        assert seeded.run("restore_backup", "latest", *arguments).code == 0
+
+    report = undo(seeded)
+
+    changed = RestoreReport.objects.filter(change__isnull=False).order_by("change").first()
+    assert changed is not None
+    (said,) = [one["message"] for one in report["findings"] if one["code"] == "undone"]
+    assert f"{changed.started:%Y-%m-%d %H:%M:%S}" in said
+    assert report["package"] == changed.safety_backup
+    assert state(seeded) == edited
+
+
+@pytest.mark.parametrize("command", [("reinit_system",), ("restore_backup", "latest", "--mode", "replace")])
+def test_what_was_done_without_a_safety_backup_is_not_undone(seeded: System, command: tuple[str, ...]) -> None:
+    Document.objects.update(title="edited")
+    assert seeded.run("restore_backup", "latest").code == 0
+    Document.objects.update(title="edited again")
+    assert seeded.run(*command, "--no-input", "--no-safety-backup").code == 0
+    last = RestoreReport.objects.filter(change__isnull=False).latest("change")
+
+    with nothing_changes(seeded):
+        refused = seeded.run("restore_backup", "--undo", "--no-input")
+
+    assert refused.code == 2
+    assert f"the {last.operation} that {last.account} began at {last.started:%Y-%m-%d %H:%M:%S} UTC" in refused.err
+    assert "made without a safety backup" in refused.err
+    assert "restore_backup NAME --mode replace" in refused.err.split("hint:")[1]
+
+
+def test_undoing_goes_no_further_back_where_a_safety_backup_is_gone(seeded: System) -> None:
+    Document.objects.update(title="edited")
+    for _ in range(2):
+        assert seeded.run("reinit_system", "--no-input").code == 0
+    gone = RestoreReport.objects.filter(change__isnull=False).latest("change").safety_backup
+    (seeded.packages / gone).unlink()
+
+    with nothing_changes(seeded):
+        refused = seeded.run("restore_backup", "--undo", "--no-input")
+
+    assert (refused.code, f"{gone} is not stored any more" in refused.err) == (2, True)
+
+
+def test_undoing_is_refused_where_something_was_changed_since_it_was_asked_for(seeded: System) -> None:
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    found = find_undo("default")
+    assert seeded.run("restore_backup", "latest").code == 0
+    with nothing_changes(seeded), pytest.raises(TargetNotReady, match="another operation has changed something"):
+        restore(RestoreOptions(package=found.package, mode=Mode.REPLACE, undo=found))
+
+
+def test_what_is_undone_by_what_the_storage_has_is_said(seeded: System) -> None:
+    before = state(seeded)
+    assert seeded.run("reinit_system", "--no-input").code == 0
+    RestoreReport.objects.all().delete()  # as in a database that was made anew
+    Backup.objects.update(pinned=False)
+    Backup.objects.all().delete()
+
+    report = undo(seeded)
+
+    (said,) = [one for one in report["findings"] if one["code"] == "undone_unknown"]
+    assert (said["severity"], "the database has no report of" in said["message"]) == ("warning", True)
+    assert state(seeded) == before
+
+
+def test_a_safety_backup_that_undoing_would_refuse_is_not_taken(seeded: System, settings: Any, tmp_path: Path) -> None:
+    package = seeded.directory / "signed.zip"
+    ours, theirs = KeyPair(tmp_path / "ours"), KeyPair(tmp_path / "theirs")
+    configuration = settings.BACKUPS
+    settings.BACKUPS = configuration | {"SIGNING_KEY_FILE": ours.path}
+    assert seeded.run("create_backup", "--output", str(package)).code == 0
+    Document.objects.update(title="edited")
+    for own in ({}, {"SIGNING_KEY_FILE": theirs.path}):
+        settings.BACKUPS = configuration | {"TRUSTED_KEYS": [ours.public]} | own
+        for command in (("reinit_system", "--no-input"), ("restore_backup", str(package))):
+            with nothing_changes(seeded):
+                refused = seeded.run(*command)
+            assert (refused.code, "would not be signed" in refused.err) == (6, True), refused.err
+            assert "--no-safety-backup" in refused.err.split("hint:")[1]
+    settings.BACKUPS = configuration | {"TRUSTED_KEYS": [ours.public], "SIGNING_KEY_FILE": ours.path}
+    assert seeded.run("restore_backup", str(package)).code == 0
+    undo(seeded)
 
 
 @pytest.mark.parametrize(

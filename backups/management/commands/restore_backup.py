@@ -11,7 +11,7 @@ from backups.management.operate import (
     failures_as_exit_codes,
     keys_of,
 )
-from backups.services.catalogue import last_safety_backup
+from backups.services.catalogue import Undoing, find_undo
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss
 from backups.services.restore import RestoreOptions, restore
@@ -57,12 +57,12 @@ class Command(OperationCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with failures_as_exit_codes(options, self.operation):
-            package, mode = _package_and_mode(options)
+            package, mode, undo = _wanted(options)
         wanted = RestoreOptions(
             package=package,
             using=options["database"],
             mode=mode,
-            undo=options["undo"],
+            undo=undo,
             on_missing=OnMissing(options["on_missing"]),
             dry_run=options["dry_run"],
             safety_backup=options["safety_backup"],
@@ -75,15 +75,21 @@ class Command(OperationCommand):
         self.operate(
             options,
             lambda progress: restore(wanted, progress),
-            confirm=(lambda: (describe_loss(wanted.using, CONSEQUENCE), "replace")) if destroys else None,
+            confirm=(lambda: (_warning(wanted), "replace")) if destroys else None,
         )
 
 
-def _package_and_mode(options: dict[str, Any]) -> tuple[str, Mode]:
+def _warning(wanted: RestoreOptions) -> str:
+    loss = describe_loss(wanted.using, CONSEQUENCE)
+    return f"{loss}\nThis undoes {wanted.undo}." if wanted.undo else loss
+
+
+def _wanted(options: dict[str, Any]) -> tuple[str, Mode, Undoing | None]:
     if not options["undo"]:
         if options["package"] is None:
             raise UsageError("no package is named", hint="give a path, a name that list_backups shows, or latest")
-        return options["package"], Mode(options["mode"] or Mode.MERGE)
+        return options["package"], Mode(options["mode"] or Mode.MERGE), None
     if options["package"] is not None or options["mode"] == Mode.MERGE:
         raise UsageError("--undo takes neither a package nor --mode merge", hint="it finds the package, and replaces")
-    return last_safety_backup(options["database"]), Mode.REPLACE
+    undo = find_undo(options["database"])
+    return undo.package, Mode.REPLACE, undo
