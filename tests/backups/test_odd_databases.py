@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -11,6 +12,7 @@ from django.dispatch import Signal
 
 from backups import pipeline
 from backups.models import RestoreReport
+from backups.package.reader import PackageReader
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
 from backups.records.rows import RowReader, RowWriter
@@ -20,7 +22,7 @@ from backups.services.create import CreateOptions, create_backup
 from backups.services.validate import ValidateOptions, validate_restore
 from backups.signals import backup_created
 from core.models import User
-from documents.models import Document, DocumentType
+from documents.models import Document, DocumentType, DocumentVersion
 from tests.backups.conftest import nothing_changes
 from tests.engines import ENGINES
 from tests.systems import System
@@ -85,6 +87,21 @@ def test_columns_of_other_character_sets_come_back(
     with new_system("mariadb").active() as new:
         assert new.run("restore_backup", str(package), "--no-input").code == 0
         assert DocumentType.objects.get(code="T").name == text
+
+
+def test_files_whose_names_differ_in_spaces_are_all_in_the_package(new_system: Callable[..., System]) -> None:
+    names = ["x", "x ", " ", "X", "x\u00a0"]
+    with new_system("mariadb").active() as system:
+        version = a_version()
+        for number, name in enumerate(["", *names]):
+            DocumentVersion.objects.create(**(version | {"major": number, "file": name}))
+            if name:
+                system.media.mkdir(parents=True, exist_ok=True)
+                (system.media / name).write_text(name)
+        assert system.run("create_backup").code == 0
+        (package,) = system.packages.glob("backup-*.zip")
+        with PackageReader(package) as written:
+            assert sorted(record.name for record in written.files()) == sorted(names)
 
 
 def test_bytes_that_are_no_text_are_in_no_package(lite: System) -> None:
@@ -163,6 +180,13 @@ def test_what_is_done_and_could_not_be_reported_is_said(new_system: Callable[...
         assert "the create is done, and its verdict is proved; but the database has gone" in done.err
         assert system.run("create_backup").code == 0
         assert [report.state for report in RestoreReport.objects.order_by("started")] == ["interrupted", "finished"]
+
+
+def a_version() -> dict[str, Any]:
+    """Return the values of a version of a document that is there."""
+    author, kind = User.objects.get(username="admin"), DocumentType.objects.create(code="T", name="T")
+    document = Document.objects.create(number="T-1", title="T", document_type=kind, author=author)
+    return {"document": document, "major": 1, "minor": 0, "size": 0, "author": author}
 
 
 @contextmanager
