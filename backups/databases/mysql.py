@@ -78,11 +78,14 @@ class Database(base.Database):
         match value.kind:
             case Kind.BOOLEAN:
                 return f"CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' WHEN NULL THEN NULL ELSE '{ODD}' END"
+            case Kind.INTEGER:
+                return f"{column} + 0"  # without the zeros of ZEROFILL
+            # What is added makes null, which is odd, of what is no date, and microseconds of other fractions.
             case Kind.DATE:
-                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {column} END"
+                return f"{column} + INTERVAL 0 DAY"
             case Kind.MOMENT:
-                text = f"CONCAT(REPLACE(REPLACE({column}, ' ', 'T'), '.000000', ''), '+00:00')"
-                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {text} END"
+                moment = f"{column} + INTERVAL 0 MICROSECOND"
+                return f"CONCAT(REPLACE(REPLACE({moment}, ' ', 'T'), '.000000', ''), '+00:00')"
             case _:
                 return column
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Model
 from django.dispatch import Signal
 
 from backups import pipeline
@@ -87,6 +89,36 @@ def test_columns_of_other_character_sets_come_back(
     with new_system("mariadb").active() as new:
         assert new.run("restore_backup", str(package), "--no-input").code == 0
         assert DocumentType.objects.get(code="T").name == text
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("size BIGINT UNSIGNED ZEROFILL NOT NULL", {"size": 42}),
+        ("size BIGINT UNSIGNED NOT NULL", {"size": 2**64 - 1}),
+        ("major INT(8) UNSIGNED ZEROFILL NOT NULL", {"major": 7}),
+    ],
+)
+def test_numbers_that_are_shown_with_zeros_come_back(
+    new_system: Callable[..., System], column: str, values: dict[str, int]
+) -> None:
+    with new_system("mariadb").active() as system:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE documents_documentversion MODIFY {column}")
+        DocumentVersion.objects.create(**(a_version() | values))
+        come_back(system, DocumentVersion)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3, 6])
+def test_moments_of_every_precision_come_back(new_system: Callable[..., System], digits: int) -> None:
+    with new_system("mariadb").active() as system:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE documents_documentversion MODIFY created DATETIME({digits}) NOT NULL")
+        version = a_version()
+        for number, microsecond in enumerate([0, 1, 120_000, 123_000, 123_456]):
+            created = datetime(2024, 1, 2, 3, 4, 5, microsecond, UTC)
+            DocumentVersion.objects.create(**(version | {"major": number, "created": created}))
+        come_back(system, DocumentVersion)
 
 
 def test_files_whose_names_differ_in_spaces_are_all_in_the_package(new_system: Callable[..., System]) -> None:
@@ -187,6 +219,22 @@ def a_version() -> dict[str, Any]:
     author, kind = User.objects.get(username="admin"), DocumentType.objects.create(code="T", name="T")
     document = Document.objects.create(number="T-1", title="T", document_type=kind, author=author)
     return {"document": document, "major": 1, "minor": 0, "size": 0, "author": author}
+
+
+def come_back(system: System, model: type[Model]) -> None:
+    """Read a table as the database writes it and row by row, then back it up, delete its rows and restore them."""
+    pages = list(RowReader(Table(model), "default").pages())
+    records = list(RowReader(Table(model), "default").records())
+    assert [line for page in pages for line in page.lines] == [
+        record.line(model._meta.label_lower) for record in records
+    ]
+    before = list(model._base_manager.order_by("pk").values_list())
+    assert system.run("create_backup").code == 0
+    (package,) = system.packages.glob("backup-*.zip")
+    model._base_manager.all().delete()
+    restored = system.run("restore_backup", str(package), "--no-input")
+    assert restored.code == 0, restored.out + restored.err
+    assert list(model._base_manager.order_by("pk").values_list()) == before
 
 
 @contextmanager
