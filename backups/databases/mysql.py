@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model
+from MySQLdb.constants import FIELD_TYPE
 from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
-from backups.databases.base import Row, batched
+from backups.databases.base import Row, Selection, batched
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 from backups.databases.text import NoText, text_of
+from backups.errors import BackupError
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -35,6 +38,13 @@ FILE_ROWS = 100
 """Fewer are inserted, which says what is wrong with one."""
 
 
+DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+
+
+class NoDate(ValueError):
+    """What the server keeps in a column of dates, and is none: 0000-00-00."""
+
+
 class Database(base.Database):
     PARAMETERS = 10_000
 
@@ -45,6 +55,39 @@ class Database(base.Database):
     def _begin_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    def _read(self, selection: Selection, *where: Any, **options: Any) -> Sequence[Row]:
+        try:
+            with self._dates(_refuse):
+                return super()._read(selection, *where, **options)
+        except NoDate:
+            with self._dates(NoDate):
+                rows = super()._read(selection, *where, **options)
+        for row in rows:
+            for index, value in enumerate(row):
+                if isinstance(value, NoDate):
+                    raise BackupError(
+                        f"{selection.model._meta.label_lower} {[row[key] for key in selection.key]} has {value} in"
+                        f" {selection.sql_of(index)}, which is no date",
+                        hint="correct the row: no other database has such a date, and NULL is not the same",
+                    )
+        return rows
+
+    @contextmanager
+    def _dates(self, otherwise: Callable[[str], Any]) -> Iterator[None]:
+        """Let the driver read what is no date so: it gives None, as for NULL."""
+
+        def reading(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+            return lambda text: otherwise(text) if (value := convert(text)) is None else value
+
+        self.connection.ensure_connection()
+        converters = self.connection.connection.converter
+        usual = {kind: converters[kind] for kind in DATES}
+        converters.update({kind: reading(convert) for kind, convert in usual.items()})
+        try:
+            yield
+        finally:
+            converters.update(usual)
 
     WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
@@ -247,3 +290,7 @@ class Database(base.Database):
     def _is_still(self, session: object) -> bool:
         """Whether a session goes on. Whoever interrupts a statement loses it, and Django opens another one."""
         return session is self.connection.connection and bool(self.connection.is_usable())
+
+
+def _refuse(text: str) -> Any:
+    raise NoDate(text)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.models import Model
 from django.dispatch import Signal
@@ -47,6 +48,12 @@ class Impatient(NoProgress):
         self.left -= self.is_large
         if self.left < 0:
             raise self.error("gone")
+
+
+@pytest.fixture
+def awkward(new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system("mariadb", "tests.awkward").active() as system:
+        yield system
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -119,6 +126,30 @@ def test_moments_of_every_precision_come_back(new_system: Callable[..., System],
             created = datetime(2024, 1, 2, 3, 4, 5, microsecond, UTC)
             DocumentVersion.objects.create(**(version | {"major": number, "created": created}))
         come_back(system, DocumentVersion)
+
+
+@pytest.mark.parametrize(
+    ("label", "column"),
+    [
+        ("documents.document", "effective_date"),  # the database writes it
+        ("documents.document", "modified"),
+        ("awkward.value", "day"),
+        ("awkward.value", "moment"),
+    ],
+)
+def test_what_is_no_date_is_refused_and_not_taken_for_null(awkward: System, label: str, column: str) -> None:
+    a_version()
+    apps.get_model("awkward.value").objects.create(name="odd")
+    model = apps.get_model(label)
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+    for date in ("0000-00-00", "2024-00-15", "2024-01-00", "2024-02-31", "0000-05-05"):
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = %s", [date])
+        done = awkward.run("create_backup")
+        assert (done.code, list(awkward.packages.glob("*.zip"))) == (1, [])
+        assert f"{label} [{model.objects.get().pk}] has {date}" in done.err
+        assert f".`{column}`, which is no date" in done.err
 
 
 def test_files_whose_names_differ_in_spaces_are_all_in_the_package(new_system: Callable[..., System]) -> None:
