@@ -169,6 +169,7 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        sources = [f"{self._quote(table)}{self._primary_index(table)}" for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
@@ -176,14 +177,14 @@ class Database(base.Database):
         session = self.connection.connection
         try:
             with transaction.atomic(using=self.connection.alias):
-                self._lock_rows(tables)
+                self._lock_rows(sources)
                 yield
         finally:
             if self._is_still(session):
                 with self.connection.cursor() as cursor:
                     cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
 
-    def _lock_rows(self, tables: Sequence[str]) -> None:
+    def _lock_rows(self, sources: Sequence[str]) -> None:
         """Keep others from writing: LOCK TABLES would commit, but a locking read takes every row and every gap.
 
         It reads the primary index, whose locks no writer can do without, and comes before the first reading that
@@ -192,8 +193,8 @@ class Database(base.Database):
         for left in reversed(range(base.DEADLOCKS)):
             try:
                 with self.connection.cursor() as cursor:
-                    for table in tables:
-                        cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                    for source in sources:
+                        cursor.execute(f"SELECT COUNT(*) FROM {source} FOR UPDATE")
                         cursor.fetchall()
             except OperationalError as error:
                 if not left or error.args[0] != DEADLOCK:
@@ -231,9 +232,9 @@ class Database(base.Database):
                 joins.append(f" LEFT JOIN {to_table} r{number} ON {' AND '.join(equal)}")
                 held = [f"t.{self._quote(column)} IS NOT NULL" for column, _ in columns]
                 dangles.append(f"({' AND '.join(held)} AND r{number}.{self._quote(columns[0][1])} IS NULL)")
-            # A table that is not ours need not have a primary key.
-            index = " FORCE INDEX (PRIMARY)" if self._has_primary_key(table) else ""
-            found = f"FROM {self._quote(table)} t{index}{''.join(joins)} WHERE {' OR '.join(dangles)}"
+            found = (
+                f"FROM {self._quote(table)} t{self._primary_index(table)}{''.join(joins)} WHERE {' OR '.join(dangles)}"
+            )
             if self._value(f"SELECT 1 {found} LIMIT 1"):
                 raise IntegrityError(f"{table} has rows that refer to none")
 
@@ -254,14 +255,14 @@ class Database(base.Database):
             found.setdefault(table, []).append((to_table, [(row[4], row[5]) for row in columns]))
         return found
 
-    def _has_primary_key(self, table: str) -> bool:
-        return bool(
-            self._value(
-                "SELECT COUNT(*) FROM information_schema.table_constraints"
-                " WHERE table_schema = DATABASE() AND table_name = %s AND constraint_type = 'PRIMARY KEY'",
-                [table],
-            )
+    def _primary_index(self, table: str) -> str:
+        """Have a table read by its primary index; one that is not ours need not have any."""
+        found = self._value(
+            "SELECT COUNT(*) FROM information_schema.table_constraints"
+            " WHERE table_schema = DATABASE() AND table_name = %s AND constraint_type = 'PRIMARY KEY'",
+            [table],
         )
+        return " FORCE INDEX (PRIMARY)" if found else ""
 
     def databases(self, prefix: str) -> list[str]:
         with self.connection.cursor() as cursor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Model
 from django.dispatch import Signal
 
-from backups import pipeline
+from backups import databases, pipeline
 from backups.models import RestoreReport
 from backups.package.reader import PackageReader
 from backups.records.parameters import LineParser
@@ -126,6 +126,29 @@ def test_moments_of_every_precision_come_back(new_system: Callable[..., System],
             created = datetime(2024, 1, 2, 3, 4, 5, microsecond, UTC)
             DocumentVersion.objects.create(**(version | {"major": number, "created": created}))
         come_back(system, DocumentVersion)
+
+
+def make_unmanaged(definition: str) -> type[Model]:
+    """Make the table of a model that migrations know nothing of, with two rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE awkward_made_elsewhere {definition}")
+        cursor.execute("INSERT INTO awkward_made_elsewhere (id, name) VALUES (1, 'a'), (2, 'b')")
+    return apps.get_model("awkward.unmanaged")
+
+
+def test_a_table_without_a_primary_key_comes_back(awkward: System) -> None:
+    model = make_unmanaged("(id BIGINT NOT NULL UNIQUE, name VARCHAR(50) NOT NULL UNIQUE, note INT)")
+    come_back(awkward, model)
+    other = connection.copy()
+    with databases.of("default").exclusive([model._meta.db_table]), closing(other), other.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+        for sql in (
+            "INSERT INTO awkward_made_elsewhere (id, name) VALUES (3, 'late')",
+            "UPDATE awkward_made_elsewhere SET note = 1",
+            "DELETE FROM awkward_made_elsewhere",
+        ):
+            with pytest.raises(OperationalError, match="Lock wait timeout"):
+                cursor.execute(sql)
 
 
 @pytest.mark.parametrize(
