@@ -37,9 +37,12 @@ DEADLOCKS = 10
 class Selection(Protocol):
     """A SELECT whose statement the engine completes: see ``backups.records.selection``."""
 
+    model: type[Model]
     key: list[int]
 
     def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str: ...
+
+    def sql_of(self, index: int) -> str: ...
 
     def key_sql(self) -> list[str]: ...
 
@@ -100,14 +103,14 @@ class Database:
         By asking for what follows the last: no cursor is open between the pages, so that other statements may run.
         """
         size = PageSize(most)
-        page = self._fetch(selection.sql(limit=size.rows), ())
+        page = self._read(selection, limit=size.rows)
         while page:
             yield selection.convert(page)
             if len(page) < size.rows:
                 return
             size.learn(len(page), weight(page))
             last = [page[-1][index] for index in selection.key]
-            page = self._fetch(selection.sql(_after(selection.key_sql()), limit=size.rows), _after_values(last))
+            page = self._read(selection, _after(selection.key_sql()), _after_values(last), limit=size.rows)
 
     def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
         """Let the database write the lines of a table, of the rows whose key follows ``after``."""
@@ -116,8 +119,8 @@ class Database:
     def rows_after(self, selection: Selection, after: int | None, size: int) -> Sequence[Row]:
         """Read the next rows of a table with an integer key, in its order."""
         if after is None:
-            return selection.convert(self._fetch(selection.sql(limit=size), ()))
-        return selection.convert(self._fetch(selection.sql(_after(selection.key_sql()), limit=size), (after,)))
+            return selection.convert(self._read(selection, limit=size))
+        return selection.convert(self._read(selection, _after(selection.key_sql()), (after,), limit=size))
 
     def rows_with(self, selection: Selection, keys: Iterable[Row], size: int) -> Iterator[Sequence[Row]]:
         """Read the rows that have these primary keys (one value for each key column), in no order."""
@@ -133,7 +136,18 @@ class Database:
 
     def select(self, selection: Selection, where: str, parameters: Sequence[Any]) -> Sequence[Row]:
         """Read the few rows that a condition holds for."""
-        return selection.convert(self._fetch(selection.sql(where, ordered=False), parameters))
+        return selection.convert(self._read(selection, where, parameters, ordered=False))
+
+    def _read(
+        self,
+        selection: Selection,
+        where: str = "",
+        parameters: Sequence[Any] = (),
+        *,
+        ordered: bool = True,
+        limit: int | None = None,
+    ) -> Sequence[Row]:
+        return self._fetch(selection.sql(where, ordered=ordered, limit=limit), parameters)
 
     def _fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         with self.connection.cursor() as cursor:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model
+from MySQLdb.constants import FIELD_TYPE
 from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
-from backups.databases.base import Row, batched
+from backups.databases.base import Row, Selection, batched
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 from backups.databases.text import NoText, text_of
+from backups.errors import BackupError
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -35,6 +38,13 @@ FILE_ROWS = 100
 """Fewer are inserted, which says what is wrong with one."""
 
 
+DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+
+
+class NoDate(ValueError):
+    """What the server keeps in a column of dates, and is none: 0000-00-00."""
+
+
 class Database(base.Database):
     PARAMETERS = 10_000
 
@@ -45,6 +55,39 @@ class Database(base.Database):
     def _begin_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    def _read(self, selection: Selection, *where: Any, **options: Any) -> Sequence[Row]:
+        try:
+            with self._dates(_refuse):
+                return super()._read(selection, *where, **options)
+        except NoDate:
+            with self._dates(NoDate):
+                rows = super()._read(selection, *where, **options)
+        for row in rows:
+            for index, value in enumerate(row):
+                if isinstance(value, NoDate):
+                    raise BackupError(
+                        f"{selection.model._meta.label_lower} {[row[key] for key in selection.key]} has {value} in"
+                        f" {selection.sql_of(index)}, which is no date",
+                        hint="correct the row: no other database has such a date, and NULL is not the same",
+                    )
+        return rows
+
+    @contextmanager
+    def _dates(self, otherwise: Callable[[str], Any]) -> Iterator[None]:
+        """Let the driver read what is no date so: it gives None, as for NULL."""
+
+        def reading(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+            return lambda text: otherwise(text) if (value := convert(text)) is None else value
+
+        self.connection.ensure_connection()
+        converters = self.connection.connection.converter
+        usual = {kind: converters[kind] for kind in DATES}
+        converters.update({kind: reading(convert) for kind, convert in usual.items()})
+        try:
+            yield
+        finally:
+            converters.update(usual)
 
     WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
@@ -78,22 +121,25 @@ class Database(base.Database):
         match value.kind:
             case Kind.BOOLEAN:
                 return f"CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' WHEN NULL THEN NULL ELSE '{ODD}' END"
+            case Kind.INTEGER:
+                return f"{column} + 0"  # without the zeros of ZEROFILL
+            # What is added makes null, which is odd, of what is no date, and microseconds of other fractions.
             case Kind.DATE:
-                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {column} END"
+                return f"{column} + INTERVAL 0 DAY"
             case Kind.MOMENT:
-                text = f"CONCAT(REPLACE(REPLACE({column}, ' ', 'T'), '.000000', ''), '+00:00')"
-                return f"CASE WHEN {column} < '0001-01-01' THEN '{ODD}' ELSE {text} END"
+                moment = f"{column} + INTERVAL 0 MICROSECOND"
+                return f"CONCAT(REPLACE(REPLACE({moment}, ' ', 'T'), '.000000', ''), '+00:00')"
             case _:
                 return column
 
     def distinct(self, table: str, column: str) -> Iterator[str]:
-        # Most collations take 'a' for 'A'; no file system and no storage does.
+        # Most collations take 'a' for 'A', and nearly all 'a' for 'a '; no file system and no storage does.
         quoted = self._quote(column)
-        text = f"CONVERT({quoted} USING utf8mb4) COLLATE utf8mb4_bin"
+        text = f"CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"
         with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT DISTINCT {text} FROM {self._quote(table)} WHERE {quoted} <> ''")
+            cursor.execute(f"SELECT DISTINCT {text} FROM {self._quote(table)} WHERE LENGTH({quoted}) > 0")
             while page := cursor.fetchmany():
-                yield from (value for (value,) in page)
+                yield from (value.decode() for (value,) in page)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         if len(rows) >= FILE_ROWS and self.takes_text:
@@ -123,6 +169,7 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        sources = [f"{self._quote(table)}{self._primary_index(table)}" for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
             cursor.execute("SET foreign_key_checks = 0")
@@ -130,14 +177,14 @@ class Database(base.Database):
         session = self.connection.connection
         try:
             with transaction.atomic(using=self.connection.alias):
-                self._lock_rows(tables)
+                self._lock_rows(sources)
                 yield
         finally:
             if self._is_still(session):
                 with self.connection.cursor() as cursor:
                     cursor.execute("SET foreign_key_checks = @backups_foreign_key_checks")
 
-    def _lock_rows(self, tables: Sequence[str]) -> None:
+    def _lock_rows(self, sources: Sequence[str]) -> None:
         """Keep others from writing: LOCK TABLES would commit, but a locking read takes every row and every gap.
 
         It reads the primary index, whose locks no writer can do without, and comes before the first reading that
@@ -146,8 +193,8 @@ class Database(base.Database):
         for left in reversed(range(base.DEADLOCKS)):
             try:
                 with self.connection.cursor() as cursor:
-                    for table in tables:
-                        cursor.execute(f"SELECT COUNT(*) FROM {self._quote(table)} FORCE INDEX (PRIMARY) FOR UPDATE")
+                    for source in sources:
+                        cursor.execute(f"SELECT COUNT(*) FROM {source} FOR UPDATE")
                         cursor.fetchall()
             except OperationalError as error:
                 if not left or error.args[0] != DEADLOCK:
@@ -185,9 +232,9 @@ class Database(base.Database):
                 joins.append(f" LEFT JOIN {to_table} r{number} ON {' AND '.join(equal)}")
                 held = [f"t.{self._quote(column)} IS NOT NULL" for column, _ in columns]
                 dangles.append(f"({' AND '.join(held)} AND r{number}.{self._quote(columns[0][1])} IS NULL)")
-            # A table that is not ours need not have a primary key.
-            index = " FORCE INDEX (PRIMARY)" if self._has_primary_key(table) else ""
-            found = f"FROM {self._quote(table)} t{index}{''.join(joins)} WHERE {' OR '.join(dangles)}"
+            found = (
+                f"FROM {self._quote(table)} t{self._primary_index(table)}{''.join(joins)} WHERE {' OR '.join(dangles)}"
+            )
             if self._value(f"SELECT 1 {found} LIMIT 1"):
                 raise IntegrityError(f"{table} has rows that refer to none")
 
@@ -208,14 +255,14 @@ class Database(base.Database):
             found.setdefault(table, []).append((to_table, [(row[4], row[5]) for row in columns]))
         return found
 
-    def _has_primary_key(self, table: str) -> bool:
-        return bool(
-            self._value(
-                "SELECT COUNT(*) FROM information_schema.table_constraints"
-                " WHERE table_schema = DATABASE() AND table_name = %s AND constraint_type = 'PRIMARY KEY'",
-                [table],
-            )
+    def _primary_index(self, table: str) -> str:
+        """Have a table read by its primary index; one that is not ours need not have any."""
+        found = self._value(
+            "SELECT COUNT(*) FROM information_schema.table_constraints"
+            " WHERE table_schema = DATABASE() AND table_name = %s AND constraint_type = 'PRIMARY KEY'",
+            [table],
         )
+        return " FORCE INDEX (PRIMARY)" if found else ""
 
     def databases(self, prefix: str) -> list[str]:
         with self.connection.cursor() as cursor:
@@ -244,3 +291,7 @@ class Database(base.Database):
     def _is_still(self, session: object) -> bool:
         """Whether a session goes on. Whoever interrupts a statement loses it, and Django opens another one."""
         return session is self.connection.connection and bool(self.connection.is_usable())
+
+
+def _refuse(text: str) -> Any:
+    raise NoDate(text)

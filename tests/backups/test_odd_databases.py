@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.apps import apps
+from django.db import OperationalError, connection
+from django.db.models import Model
 from django.dispatch import Signal
 
-from backups import pipeline
+from backups import databases, pipeline
 from backups.models import RestoreReport
+from backups.package.reader import PackageReader
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
 from backups.records.rows import RowReader, RowWriter
@@ -20,7 +25,7 @@ from backups.services.create import CreateOptions, create_backup
 from backups.services.validate import ValidateOptions, validate_restore
 from backups.signals import backup_created
 from core.models import User
-from documents.models import Document, DocumentType
+from documents.models import Document, DocumentType, DocumentVersion
 from tests.backups.conftest import nothing_changes
 from tests.engines import ENGINES
 from tests.systems import System
@@ -43,6 +48,12 @@ class Impatient(NoProgress):
         self.left -= self.is_large
         if self.left < 0:
             raise self.error("gone")
+
+
+@pytest.fixture
+def awkward(new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system("mariadb", "tests.awkward").active() as system:
+        yield system
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -85,6 +96,98 @@ def test_columns_of_other_character_sets_come_back(
     with new_system("mariadb").active() as new:
         assert new.run("restore_backup", str(package), "--no-input").code == 0
         assert DocumentType.objects.get(code="T").name == text
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("size BIGINT UNSIGNED ZEROFILL NOT NULL", {"size": 42}),
+        ("size BIGINT UNSIGNED NOT NULL", {"size": 2**64 - 1}),
+        ("major INT(8) UNSIGNED ZEROFILL NOT NULL", {"major": 7}),
+    ],
+)
+def test_numbers_that_are_shown_with_zeros_come_back(
+    new_system: Callable[..., System], column: str, values: dict[str, int]
+) -> None:
+    with new_system("mariadb").active() as system:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE documents_documentversion MODIFY {column}")
+        DocumentVersion.objects.create(**(a_version() | values))
+        come_back(system, DocumentVersion)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3, 6])
+def test_moments_of_every_precision_come_back(new_system: Callable[..., System], digits: int) -> None:
+    with new_system("mariadb").active() as system:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE documents_documentversion MODIFY created DATETIME({digits}) NOT NULL")
+        version = a_version()
+        for number, microsecond in enumerate([0, 1, 120_000, 123_000, 123_456]):
+            created = datetime(2024, 1, 2, 3, 4, 5, microsecond, UTC)
+            DocumentVersion.objects.create(**(version | {"major": number, "created": created}))
+        come_back(system, DocumentVersion)
+
+
+def make_unmanaged(definition: str) -> type[Model]:
+    """Make the table of a model that migrations know nothing of, with two rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE awkward_made_elsewhere {definition}")
+        cursor.execute("INSERT INTO awkward_made_elsewhere (id, name) VALUES (1, 'a'), (2, 'b')")
+    return apps.get_model("awkward.unmanaged")
+
+
+def test_a_table_without_a_primary_key_comes_back(awkward: System) -> None:
+    model = make_unmanaged("(id BIGINT NOT NULL UNIQUE, name VARCHAR(50) NOT NULL UNIQUE, note INT)")
+    come_back(awkward, model)
+    other = connection.copy()
+    with databases.of("default").exclusive([model._meta.db_table]), closing(other), other.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+        for sql in (
+            "INSERT INTO awkward_made_elsewhere (id, name) VALUES (3, 'late')",
+            "UPDATE awkward_made_elsewhere SET note = 1",
+            "DELETE FROM awkward_made_elsewhere",
+        ):
+            with pytest.raises(OperationalError, match="Lock wait timeout"):
+                cursor.execute(sql)
+
+
+@pytest.mark.parametrize(
+    ("label", "column"),
+    [
+        ("documents.document", "effective_date"),  # the database writes it
+        ("documents.document", "modified"),
+        ("awkward.value", "day"),
+        ("awkward.value", "moment"),
+    ],
+)
+def test_what_is_no_date_is_refused_and_not_taken_for_null(awkward: System, label: str, column: str) -> None:
+    a_version()
+    apps.get_model("awkward.value").objects.create(name="odd")
+    model = apps.get_model(label)
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+    for date in ("0000-00-00", "2024-00-15", "2024-01-00", "2024-02-31", "0000-05-05"):
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = %s", [date])
+        done = awkward.run("create_backup")
+        assert (done.code, list(awkward.packages.glob("*.zip"))) == (1, [])
+        assert f"{label} [{model.objects.get().pk}] has {date}" in done.err
+        assert f".`{column}`, which is no date" in done.err
+
+
+def test_files_whose_names_differ_in_spaces_are_all_in_the_package(new_system: Callable[..., System]) -> None:
+    names = ["x", "x ", " ", "X", "x\u00a0"]
+    with new_system("mariadb").active() as system:
+        version = a_version()
+        for number, name in enumerate(["", *names]):
+            DocumentVersion.objects.create(**(version | {"major": number, "file": name}))
+            if name:
+                system.media.mkdir(parents=True, exist_ok=True)
+                (system.media / name).write_text(name)
+        assert system.run("create_backup").code == 0
+        (package,) = system.packages.glob("backup-*.zip")
+        with PackageReader(package) as written:
+            assert sorted(record.name for record in written.files()) == sorted(names)
 
 
 def test_bytes_that_are_no_text_are_in_no_package(lite: System) -> None:
@@ -163,6 +266,29 @@ def test_what_is_done_and_could_not_be_reported_is_said(new_system: Callable[...
         assert "the create is done, and its verdict is proved; but the database has gone" in done.err
         assert system.run("create_backup").code == 0
         assert [report.state for report in RestoreReport.objects.order_by("started")] == ["interrupted", "finished"]
+
+
+def a_version() -> dict[str, Any]:
+    """Return the values of a version of a document that is there."""
+    author, kind = User.objects.get(username="admin"), DocumentType.objects.create(code="T", name="T")
+    document = Document.objects.create(number="T-1", title="T", document_type=kind, author=author)
+    return {"document": document, "major": 1, "minor": 0, "size": 0, "author": author}
+
+
+def come_back(system: System, model: type[Model]) -> None:
+    """Read a table as the database writes it and row by row, then back it up, delete its rows and restore them."""
+    pages = list(RowReader(Table(model), "default").pages())
+    records = list(RowReader(Table(model), "default").records())
+    assert [line for page in pages for line in page.lines] == [
+        record.line(model._meta.label_lower) for record in records
+    ]
+    before = list(model._base_manager.order_by("pk").values_list())
+    assert system.run("create_backup").code == 0
+    (package,) = system.packages.glob("backup-*.zip")
+    model._base_manager.all().delete()
+    restored = system.run("restore_backup", str(package), "--no-input")
+    assert restored.code == 0, restored.out + restored.err
+    assert list(model._base_manager.order_by("pk").values_list()) == before
 
 
 @contextmanager
