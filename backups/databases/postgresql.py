@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError, ProgrammingError, transaction
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
 from psycopg.types.datetime import TimestamptzLoader
@@ -15,6 +15,7 @@ from psycopg.types.datetime import TimestamptzLoader
 from backups.databases import base
 from backups.databases.base import Row, Selection
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+from backups.errors import TargetNotReady
 
 ARGUMENTS = 90
 """A function takes at most 100: https://www.postgresql.org/docs/current/runtime-config-preset.html."""
@@ -28,8 +29,11 @@ KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_kee
 
 _END = END.encode()
 
-DEADLOCK = "40P01"
-"""https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected."""
+DEADLOCK, INSUFFICIENT_PRIVILEGE = "40P01", "42501"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+
+ALL_ROWS = "SET LOCAL row_security = off"
+"""The server raises an error where a policy would hide a row, as it does for pg_dump."""
 
 
 class Database(base.Database):
@@ -40,9 +44,15 @@ class Database(base.Database):
     PARAMETERS = 10_000
     """The protocol allows 65,535; beyond some thousand, planning costs more than another round trip."""
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with _privileges_explained(), super().snapshot():
+            yield
+
     def _begin_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(ALL_ROWS)
 
     def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
         # A server-side cursor plans the joins once, where pages would plan them for each page.
@@ -100,7 +110,12 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
-        with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
+        with (
+            _privileges_explained(),
+            transaction.atomic(using=self.connection.alias),
+            self.connection.cursor() as cursor,
+        ):
+            cursor.execute(ALL_ROWS)
             # Readers go on; writers wait until we have committed, and see all of it or nothing.
             self._lock_tables(tables)
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -244,3 +259,16 @@ class Database(base.Database):
     def _is_usable(self) -> bool:
         connection: Any = self.connection.connection
         return connection is not None and not connection.closed
+
+
+@contextmanager
+def _privileges_explained() -> Iterator[None]:
+    try:
+        yield
+    except ProgrammingError as error:
+        if getattr(error.__cause__, "sqlstate", "") != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise TargetNotReady(
+            f"the database role may not do all of this: {str(error).splitlines()[0]}",
+            hint="use the role that owns the tables; where policies hide rows, one with BYPASSRLS",
+        ) from error
