@@ -196,6 +196,12 @@ class Database:
     def begin_bulk_load(self, tables: Sequence[str]) -> None:
         """Prepare empty tables for many rows, if that makes loading faster. Before anything else is written."""
 
+    def suspend_actions(self, tables: Sequence[str]) -> None:
+        """Keep the database from deleting or changing the rows that refer to those deleted from ``tables``.
+
+        Until ``end_bulk_load``, and before anything else is written. Nothing to do where foreign keys are not checked.
+        """
+
     def end_bulk_load(self) -> None:
         """Have the tables as they were. Raises ``IntegrityError`` where the rows do not let them be."""
 

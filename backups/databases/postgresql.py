@@ -32,6 +32,13 @@ _END = END.encode()
 DEADLOCK, INSUFFICIENT_PRIVILEGE = "40P01", "42501"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html."""
 
+_FOREIGN_KEYS = (
+    "SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),"
+    " format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))"
+    " FROM pg_constraint WHERE contype = 'f' AND conparentid = 0"
+)
+"""What drops a foreign key, and makes it again; that of a partition goes with that of its table."""
+
 ALL_ROWS = "SET LOCAL row_security = off"
 """The server raises an error where a policy would hide a row, as it does for pg_dump."""
 
@@ -140,20 +147,39 @@ class Database(base.Database):
         The rows go in unchecked, and making a foreign key checks all of them at once. Uniqueness is kept throughout,
         so that a row that collides is found where it is. Nobody else sees any of it, but all wait until the commit.
         """
-        names = [self._quote(table) for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),"
-                " format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname,"
-                " pg_get_constraintdef(oid)) FROM pg_constraint"
-                " WHERE contype = 'f' AND conrelid = ANY(%s::regclass[])"
+                # An index of a partitioned table is one of each partition, and its definition is that of none.
+                "WITH plain AS (SELECT oid FROM pg_class WHERE oid = ANY(%s::regclass[]) AND relkind = 'r'"
+                " AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid))"
+                f" {_FOREIGN_KEYS} AND conrelid IN (SELECT oid FROM plain)"
                 " UNION ALL "
                 "SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid) FROM pg_index"
                 " WHERE NOT indisunique AND NOT indisexclusion AND NOT indisclustered"
-                " AND indrelid = ANY(%s::regclass[])",
-                [names, names],
+                " AND indrelid IN (SELECT oid FROM plain)",
+                [self._names(tables)],
             )
-            for drop, make in cursor.fetchall():
+            self._drop(cursor.fetchall())
+
+    def suspend_actions(self, tables: Sequence[str]) -> None:
+        """Drop the foreign keys to these tables that delete or change rows, of whatever table: Django makes none.
+
+        Making them again finds the rows that refer to none by then.
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"{_FOREIGN_KEYS} AND confdeltype IN ('c', 'n', 'd') AND confrelid = ANY(%s::regclass[])",
+                [self._names(tables)],
+            )
+            self._drop(cursor.fetchall())
+
+    def _names(self, tables: Sequence[str]) -> list[str]:
+        return [self._quote(table) for table in tables]
+
+    def _drop(self, statements: Sequence[Row]) -> None:
+        """Run the first of each pair of statements; the second makes again what it drops."""
+        with self.connection.cursor() as cursor:
+            for drop, make in statements:
                 cursor.execute(drop)
                 self._to_make_again.append(make)
 
@@ -187,7 +213,7 @@ class Database(base.Database):
             copy.write(text)
 
     def empty(self, tables: Sequence[str]) -> None:
-        names = [self._quote(table) for table in tables]
+        names = self._names(tables)
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%s::regclass[])"

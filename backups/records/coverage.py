@@ -74,7 +74,8 @@ def of_database(using: str) -> Coverage:
             models.append(model)
     models.sort(key=lambda model: model._meta.label_lower)
     known = {model._meta.db_table for model in _concrete_models()} | {MigrationRecorder.Migration._meta.db_table}
-    unknown = sorted(tables - views - known)
+    partitions = {one.name for one in found if one.type == "p"}  # whose rows are those of another table
+    unknown = sorted(tables - views - partitions - known)
     return Coverage(tuple(_parents_first(models)), tuple(excluded), tuple(unknown))
 
 
