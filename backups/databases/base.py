@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from django.core.management.color import no_style
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.introspection import TableInfo
 from django.db.models import Model
 
 from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
@@ -76,6 +77,18 @@ class Database:
         return {"vendor": self.connection.display_name.lower(), "version": version}
 
     # Reading
+
+    def table_of(self, name: str, listed: Mapping[str, str]) -> TableInfo:
+        """Return the table or view that a model means by a name, of those ``listed`` by name with their types, or not.
+
+        The name may be written in another case, or lead out of the schema. Raises ``DatabaseError`` where there is
+        nothing to read by it.
+        """
+        if name not in listed:
+            with self.savepoint() if self.connection.in_atomic_block else nullcontext():
+                self._value(f"SELECT 1 FROM {self._quote(name)} WHERE 1 = 0")
+            name = next((one for one in listed if one.casefold() == name.casefold()), name)
+        return TableInfo(name, listed.get(name, "t"))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

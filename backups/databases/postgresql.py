@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import OperationalError, ProgrammingError, transaction
+from django.db.backends.base.introspection import TableInfo
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
 from psycopg.types.datetime import TimestamptzLoader
@@ -60,6 +61,19 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             cursor.execute(ALL_ROWS)
+
+    def table_of(self, name: str, listed: Mapping[str, str]) -> TableInfo:
+        found = super().table_of(name, listed)
+        if found.name in listed:
+            return found
+        # Projects write other"."table for a table of another schema; and for one of the same, which is listed then.
+        ((name, kind),) = self._fetch(
+            "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN relname"
+            " ELSE concat(relnamespace::regnamespace::text, '\".\"', relname) END,"
+            " CASE WHEN relkind IN ('v', 'm') THEN 'v' ELSE 't' END FROM pg_class c WHERE oid = %s::regclass",
+            [self._quote(name)],
+        )
+        return TableInfo(name, kind)
 
     def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
         # A server-side cursor plans the joins once, where pages would plan them for each page.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -270,6 +271,48 @@ def test_indexes_of_partitioned_tables_are_left_alone(
         for table, was in zip(("awkward_made_elsewhere", "a_part"), before, strict=True):
             cursor.execute(indexes, [table])
             assert cursor.fetchall() == was
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+def test_tables_that_a_model_names_in_its_own_way_are_backed_up(new_system: Callable[..., System], name: str) -> None:
+    with new_system(name, "tests.elsewhere").active() as system, connection.cursor() as cursor:
+        from tests.elsewhere.models import Elsewhere, InAnotherCase
+
+        if name == "postgresql":
+            cursor.execute("CREATE SCHEMA elsewhere")
+            model, table, missing = Elsewhere, "elsewhere.things", "elsewhere.inanothercase"
+        else:
+            model, table, missing = InAnotherCase, "THINGS", "elsewhere.elsewhere"
+        cursor.execute(f"CREATE TABLE {table} (id integer PRIMARY KEY, name varchar(50) NOT NULL)")
+        model.objects.create(id=1, name="a")
+        model.objects.create(id=2, name="b")
+
+        made = system.run("create_backup", "--json")
+
+        assert made.code == 0, made.err
+        found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
+        assert {label for label in found if label.startswith("elsewhere")} == {missing}
+        assert "its table cannot be read" in found[missing]
+        cursor.execute(f"DELETE FROM {table} WHERE id = 2")
+        cursor.execute(f"UPDATE {table} SET name = 'changed'")
+        restored = system.run("restore_backup", "latest", "--no-input")
+        assert restored.code == 0, restored.out + restored.err
+        assert list(model.objects.order_by("id").values_list()) == [(1, "a"), (2, "b")]
+        assert system.run("reinit_system", "--no-input").code == 0
+        assert not model.objects.exists()
+        assert system.run("restore_backup", "--undo", "--no-input").code == 0
+        assert list(model.objects.order_by("id").values_list()) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_views_of_another_schema_are_left_out_as_others(new_system: Callable[..., System], kind: str) -> None:
+    with new_system("postgresql", "tests.elsewhere").active() as system, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA elsewhere")
+        cursor.execute(f"CREATE {kind} elsewhere.things AS SELECT id, username AS name FROM core_user")
+        made = system.run("create_backup", "--json")
+        assert made.code == 0, made.err
+        found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
+        assert "a view" in found["elsewhere.elsewhere"]
 
 
 @contextmanager
