@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from django.core.management.color import no_style
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.introspection import TableInfo
 from django.db.models import Model
 
 from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
@@ -79,6 +80,18 @@ class Database:
         return {"vendor": self.connection.display_name.lower(), "version": version}
 
     # Reading
+
+    def table_of(self, name: str, listed: Mapping[str, str]) -> TableInfo:
+        """Return the table or view that a model means by a name, of those ``listed`` by name with their types, or not.
+
+        The name may be written in another case, or lead out of the schema. Raises ``DatabaseError`` where there is
+        nothing to read by it.
+        """
+        if name not in listed:
+            with self.savepoint() if self.connection.in_atomic_block else nullcontext():
+                self._value(f"SELECT 1 FROM {self._quote(name)} WHERE 1 = 0")
+            name = next((one for one in listed if one.casefold() == name.casefold()), name)
+        return TableInfo(name, listed.get(name, "t"))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -209,6 +222,12 @@ class Database:
 
     def begin_bulk_load(self, tables: Sequence[str]) -> None:
         """Prepare empty tables for many rows, if that makes loading faster. Before anything else is written."""
+
+    def suspend_actions(self, tables: Sequence[str]) -> None:
+        """Keep the database from deleting or changing the rows that refer to those deleted from ``tables``.
+
+        Until ``end_bulk_load``, and before anything else is written. Nothing to do where foreign keys are not checked.
+        """
 
     def end_bulk_load(self) -> None:
         """Have the tables as they were. Raises ``IntegrityError`` where the rows do not let them be."""

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError, ProgrammingError, transaction
+from django.db.backends.base.introspection import TableInfo
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
 from psycopg.types.datetime import TimestamptzLoader
@@ -15,6 +16,7 @@ from psycopg.types.datetime import TimestamptzLoader
 from backups.databases import base
 from backups.databases.base import Row, Selection
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+from backups.errors import TargetNotReady
 
 ARGUMENTS = 90
 """A function takes at most 100: https://www.postgresql.org/docs/current/runtime-config-preset.html."""
@@ -28,8 +30,18 @@ KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_kee
 
 _END = END.encode()
 
-DEADLOCK = "40P01"
-"""https://www.postgresql.org/docs/current/errcodes-appendix.html: deadlock_detected."""
+DEADLOCK, INSUFFICIENT_PRIVILEGE = "40P01", "42501"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+
+_FOREIGN_KEYS = (
+    "SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),"
+    " format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))"
+    " FROM pg_constraint WHERE contype = 'f' AND conparentid = 0"
+)
+"""What drops a foreign key, and makes it again; that of a partition goes with that of its table."""
+
+ALL_ROWS = "SET LOCAL row_security = off"
+"""The server raises an error where a policy would hide a row, as it does for pg_dump."""
 
 
 class Database(base.Database):
@@ -40,9 +52,28 @@ class Database(base.Database):
     PARAMETERS = 10_000
     """The protocol allows 65,535; beyond some thousand, planning costs more than another round trip."""
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with _privileges_explained(), super().snapshot():
+            yield
+
     def _begin_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(ALL_ROWS)
+
+    def table_of(self, name: str, listed: Mapping[str, str]) -> TableInfo:
+        found = super().table_of(name, listed)
+        if found.name in listed:
+            return found
+        # Projects write other"."table for a table of another schema; and for one of the same, which is listed then.
+        ((name, kind),) = self._fetch(
+            "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN relname"
+            " ELSE concat(relnamespace::regnamespace::text, '\".\"', relname) END,"
+            " CASE WHEN relkind IN ('v', 'm') THEN 'v' ELSE 't' END FROM pg_class c WHERE oid = %s::regclass",
+            [self._quote(name)],
+        )
+        return TableInfo(name, kind)
 
     def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
         # A server-side cursor plans the joins once, where pages would plan them for each page.
@@ -100,7 +131,12 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
-        with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
+        with (
+            _privileges_explained(),
+            transaction.atomic(using=self.connection.alias),
+            self.connection.cursor() as cursor,
+        ):
+            cursor.execute(ALL_ROWS)
             # Readers go on; writers wait until we have committed, and see all of it or nothing.
             self._lock_tables(tables)
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -125,20 +161,39 @@ class Database(base.Database):
         The rows go in unchecked, and making a foreign key checks all of them at once. Uniqueness is kept throughout,
         so that a row that collides is found where it is. Nobody else sees any of it, but all wait until the commit.
         """
-        names = [self._quote(table) for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),"
-                " format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname,"
-                " pg_get_constraintdef(oid)) FROM pg_constraint"
-                " WHERE contype = 'f' AND conrelid = ANY(%s::regclass[])"
+                # An index of a partitioned table is one of each partition, and its definition is that of none.
+                "WITH plain AS (SELECT oid FROM pg_class WHERE oid = ANY(%s::regclass[]) AND relkind = 'r'"
+                " AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid))"
+                f" {_FOREIGN_KEYS} AND conrelid IN (SELECT oid FROM plain)"
                 " UNION ALL "
                 "SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid) FROM pg_index"
                 " WHERE NOT indisunique AND NOT indisexclusion AND NOT indisclustered"
-                " AND indrelid = ANY(%s::regclass[])",
-                [names, names],
+                " AND indrelid IN (SELECT oid FROM plain)",
+                [self._names(tables)],
             )
-            for drop, make in cursor.fetchall():
+            self._drop(cursor.fetchall())
+
+    def suspend_actions(self, tables: Sequence[str]) -> None:
+        """Drop the foreign keys to these tables that delete or change rows, of whatever table: Django makes none.
+
+        Making them again finds the rows that refer to none by then.
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"{_FOREIGN_KEYS} AND confdeltype IN ('c', 'n', 'd') AND confrelid = ANY(%s::regclass[])",
+                [self._names(tables)],
+            )
+            self._drop(cursor.fetchall())
+
+    def _names(self, tables: Sequence[str]) -> list[str]:
+        return [self._quote(table) for table in tables]
+
+    def _drop(self, statements: Sequence[Row]) -> None:
+        """Run the first of each pair of statements; the second makes again what it drops."""
+        with self.connection.cursor() as cursor:
+            for drop, make in statements:
                 cursor.execute(drop)
                 self._to_make_again.append(make)
 
@@ -172,7 +227,7 @@ class Database(base.Database):
             copy.write(text)
 
     def empty(self, tables: Sequence[str]) -> None:
-        names = [self._quote(table) for table in tables]
+        names = self._names(tables)
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%s::regclass[])"
@@ -244,3 +299,16 @@ class Database(base.Database):
     def _is_usable(self) -> bool:
         connection: Any = self.connection.connection
         return connection is not None and not connection.closed
+
+
+@contextmanager
+def _privileges_explained() -> Iterator[None]:
+    try:
+        yield
+    except ProgrammingError as error:
+        if getattr(error.__cause__, "sqlstate", "") != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise TargetNotReady(
+            f"the database role may not do all of this: {str(error).splitlines()[0]}",
+            hint="use the role that owns the tables; where policies hide rows, one with BYPASSRLS",
+        ) from error

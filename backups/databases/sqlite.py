@@ -148,10 +148,10 @@ class Database(base.Database):
         super().empty(tables)
         with self.connection.cursor() as cursor:
             for table in tables:
-                cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+                cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s COLLATE NOCASE", [table])
 
     def next_key(self, model: type[Model]) -> int:
-        given = self._value("SELECT seq FROM sqlite_sequence WHERE name = %s", [model._meta.db_table])
+        given = self._value("SELECT seq FROM sqlite_sequence WHERE name = %s COLLATE NOCASE", [model._meta.db_table])
         return max(int(given or 0) + 1, super().next_key(model))
 
     def reset_sequences(self, models: Mapping[type[Model], int]) -> None:
@@ -159,9 +159,11 @@ class Database(base.Database):
         with self.connection.cursor() as cursor:
             for model, least in models.items():
                 given = [least - 1, model._meta.db_table]
-                cursor.execute("SELECT 1 FROM sqlite_sequence WHERE name = %s", given[1:])
+                cursor.execute("SELECT 1 FROM sqlite_sequence WHERE name = %s COLLATE NOCASE", given[1:])
                 if cursor.fetchone():
-                    cursor.execute("UPDATE sqlite_sequence SET seq = max(seq, %s) WHERE name = %s", given)
+                    cursor.execute(
+                        "UPDATE sqlite_sequence SET seq = max(seq, %s) WHERE name = %s COLLATE NOCASE", given
+                    )
                 elif least > 1:
                     cursor.execute("INSERT INTO sqlite_sequence (seq, name) VALUES (%s, %s)", given)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.apps import apps
-from django.db import connections, router
+from django.db import DatabaseError, connections, router
+from django.db.backends.base.introspection import TableInfo
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
-from backups import conf
+from backups import conf, databases
 from backups.errors import BackupError
 from backups.records.relations import related_model
 
@@ -43,38 +44,43 @@ def of_database(using: str) -> Coverage:
     """Return what a package of the database ``using`` covers."""
     connection = connections[using]
     with connection.cursor() as cursor:
-        found = connection.introspection.get_table_list(cursor)
-    tables, views = {one.name for one in found}, {one.name for one in found if one.type == "v"}
+        listed = {one.name: one.type for one in connection.introspection.get_table_list(cursor)}
     taken: dict[str, str] = {}
     excluded_by_setting = _excluded_by_setting()
     models: list[type[Model]] = []
     excluded: list[Excluded] = []
-
-    def exclude(model: type[Model], reason: str) -> None:
-        excluded.append(Excluded(model, reason, model._meta.db_table in tables))
+    known = {model._meta.db_table for model in _concrete_models()} | {MigrationRecorder.Migration._meta.db_table}
 
     for model in _concrete_models():
         if not router.allow_migrate_model(using, model):
             continue
         label = model._meta.label_lower
+        unreadable = ""
+        try:
+            table = databases.of(using).table_of(model._meta.db_table, listed)
+            known.add(table.name)
+        except DatabaseError as error:
+            table, unreadable = TableInfo(model._meta.db_table, "t"), str(error).splitlines()[0]
         if model._meta.app_label == "backups":
-            exclude(model, "reports and catalogue belong to one running system")
+            reason = "reports and catalogue belong to one running system"
         elif label in ALWAYS_EXCLUDED:
-            exclude(model, ALWAYS_EXCLUDED[label])
+            reason = ALWAYS_EXCLUDED[label]
         elif label in excluded_by_setting:
-            exclude(model, "BACKUPS['EXCLUDE']")
-        elif not model._meta.managed and model._meta.db_table not in tables:
-            exclude(model, "unmanaged, and its table does not exist")
-        elif model._meta.db_table in views:
-            exclude(model, "a view, whose rows are those of other tables")
-        elif model._meta.db_table in taken:
-            exclude(model, f"its table is that of {taken[model._meta.db_table]}")
+            reason = "BACKUPS['EXCLUDE']"
+        elif unreadable and not model._meta.managed:
+            reason = f"unmanaged, and its table cannot be read: {unreadable}"
+        elif table.type == "v":
+            reason = "a view, whose rows are those of other tables"
+        elif table.name in taken:
+            reason = f"its table is that of {taken[table.name]}"
         else:
-            taken[model._meta.db_table] = label
+            taken[table.name] = label
             models.append(model)
+            continue
+        excluded.append(Excluded(model, reason, has_table=not unreadable))
     models.sort(key=lambda model: model._meta.label_lower)
-    known = {model._meta.db_table for model in _concrete_models()} | {MigrationRecorder.Migration._meta.db_table}
-    unknown = sorted(tables - views - known)
+    # The rows of a partition are those of its table.
+    unknown = sorted(name for name, kind in listed.items() if kind == "t" and name not in known)
     return Coverage(tuple(_parents_first(models)), tuple(excluded), tuple(unknown))
 
 

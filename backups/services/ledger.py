@@ -63,9 +63,10 @@ def findings(
     using: str,
 ) -> Iterator[Finding]:
     """Tell what is left out, and which rows only the base manager shows; those are in the package."""
-    for one in excluded:
-        if one.rows:
-            yield _info("model_left_out", f"not in the package: {one.reason}", one.label, one.rows)
+    unreadable = {_label(one.model) for one in covered.excluded if not one.has_table}
+    for entry in excluded:
+        if entry.rows or entry.label in unreadable:
+            yield _info("model_left_out", f"not in the package: {entry.reason}", entry.label, entry.rows)
     for table in tables:
         yield _info("table_unknown", "not in the package: no model has this table", table.table, table.rows)
     for model in covered.models:

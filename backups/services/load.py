@@ -47,6 +47,8 @@ class Loader:
         """Write every table and repair sequences."""
         large = [one for one in self.plan.tables.values() if one.is_verbatim and one.package_rows >= BULK_ROWS]
         self.database.begin_bulk_load([one.table.name for one in large])
+        shrinking = [one for one in self.plan.tables.values() if one.deleted or one.count(CHANGED)]
+        self.database.suspend_actions([one.table.name for one in shrinking])
         for table in self.plan.tables.values():
             self._let_go(table)
         # Deleted first: a row that goes may hold a unique value that another one brings.

@@ -123,6 +123,7 @@ def _empty(
                 report.package = take_safety_backup(report, progress, allow_missing_files=options.allow_missing_files)
         stored = referenced_files(models, using)
         with step(report, "empty"):
+            database.suspend_actions(tables)
             database.empty(tables)
             for model, result in zip(models, report.models, strict=True):
                 left = database.count(model._meta.db_table)
@@ -148,6 +149,7 @@ def _empty(
 
 def _check_constraints(database: Database) -> None:
     try:
+        database.end_bulk_load()
         database.check_constraints()
     except IntegrityError as error:
         raise BackupError(

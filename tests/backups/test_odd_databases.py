@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from backups.records.parsing import Lines
 from backups.records.rows import RowReader, RowWriter
 from backups.records.table import Table
 from backups.reporting import NoProgress, Verdict
+from backups.services import load
 from backups.services.create import CreateOptions, create_backup
 from backups.services.validate import ValidateOptions, validate_restore
 from backups.signals import backup_created
@@ -289,6 +291,154 @@ def come_back(system: System, model: type[Model]) -> None:
     restored = system.run("restore_backup", str(package), "--no-input")
     assert restored.code == 0, restored.out + restored.err
     assert list(model._base_manager.order_by("pk").values_list()) == before
+
+
+@pytest.fixture(params=ENGINES)
+def strangers(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
+    """A system beside whose tables there are others, whose rows go or change with the user that they refer to."""
+    with new_system(request.param).active() as system, connection.cursor() as cursor:
+        bob = User.objects.create(username="bob", first_name="old")
+        for table, action in ACTIONS.items():
+            cursor.execute(
+                f"CREATE TABLE {table} (id integer PRIMARY KEY, usr bigint DEFAULT 1,"
+                f" FOREIGN KEY (usr) REFERENCES core_user (id) ON DELETE {action})"
+            )
+            cursor.execute(f"INSERT INTO {table} VALUES (1, {bob.pk})")
+        assert system.run("create_backup").code == 0
+        yield system
+
+
+ACTIONS = {"other_gone": "CASCADE", "other_emptied": "SET NULL"}
+
+
+def rows_of_strangers() -> list[object]:
+    found = []
+    with connection.cursor() as cursor:
+        for table in ACTIONS:
+            cursor.execute(f"SELECT usr FROM {table}")
+            found += [row[0] for row in cursor.fetchall()]
+    return found
+
+
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_rows_of_others_stay_as_they_are_when_what_they_refer_to_is_overwritten(strangers: System, mode: str) -> None:
+    bob = User.objects.get(username="bob")
+    User.objects.update(first_name="new")
+    done = strangers.run("restore_backup", "latest", "--mode", mode, "--no-input")
+    assert done.code == 0, done.out + done.err
+    assert User.objects.get(username="bob").first_name == "old"
+    assert rows_of_strangers() == [bob.pk, bob.pk]
+    if strangers.engine == "postgresql":  # whose foreign keys do again what they did
+        User.objects.filter(username="bob")._raw_delete("default")
+        assert rows_of_strangers() == [None]
+
+
+def test_nothing_is_deleted_that_others_refer_to(strangers: System) -> None:
+    with connection.cursor() as cursor:
+        carol = User.objects.create(username="carol")
+        cursor.execute(f"UPDATE other_gone SET usr = {carol.pk}")
+    with nothing_changes(strangers):
+        before = rows_of_strangers()
+        replaced = strangers.run("restore_backup", "latest", "--mode", "replace", "--no-input")
+        assert replaced.code == 3, replaced.out + replaced.err
+        assert "constraint_violated" in replaced.out
+        assert "other_gone" in replaced.out
+        emptied = strangers.run("reinit_system", "--no-input")
+        assert emptied.code == 1, emptied.out + emptied.err
+        assert "refer to rows that would be deleted" in emptied.err
+        assert rows_of_strangers() == before
+
+
+def test_actions_of_covered_tables_do_not_delete_what_was_not_to_be_deleted(
+    new_system: Callable[..., System],
+) -> None:
+    with new_system("postgresql").active() as system, connection.cursor() as cursor:
+        bob = User.objects.create(username="bob", first_name="old")
+        bob.groups.create(name="some")
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = 'core_user_groups'::regclass"
+            " AND confrelid = 'core_user'::regclass"
+        )
+        (name,) = cursor.fetchone()
+        cursor.execute(
+            f"ALTER TABLE core_user_groups DROP CONSTRAINT {name}, ADD CONSTRAINT {name} FOREIGN KEY (user_id)"
+            " REFERENCES core_user ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"
+        )
+        assert system.run("create_backup").code == 0
+        bob.first_name = "new"
+        bob.save()
+        done = system.run("restore_backup", "latest", "--no-input")
+        assert done.code == 0, done.out + done.err
+        assert bob.groups.get().name == "some"
+
+
+def test_indexes_of_partitioned_tables_are_left_alone(
+    new_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "BULK_ROWS", 10)
+    with new_system("postgresql", "tests.awkward").active() as system, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE awkward_made_elsewhere (id bigint PRIMARY KEY, name varchar(50) NOT NULL)"
+            " PARTITION BY RANGE (id)"
+        )
+        cursor.execute("CREATE TABLE a_part PARTITION OF awkward_made_elsewhere FOR VALUES FROM (0) TO (1000)")
+        cursor.execute("CREATE INDEX by_name ON awkward_made_elsewhere (name)")
+        cursor.execute("INSERT INTO awkward_made_elsewhere SELECT n, n FROM generate_series(1, 20) n")
+        indexes = "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid = %s::regclass ORDER BY 1"
+        before = []
+        for table in ("awkward_made_elsewhere", "a_part"):
+            cursor.execute(indexes, [table])
+            before.append(cursor.fetchall())
+        done = system.run("create_backup")
+        assert done.code == 0
+        assert "a_part" not in done.out  # whose rows are those of its table
+        cursor.execute("DELETE FROM awkward_made_elsewhere")
+        assert system.run("restore_backup", "latest", "--no-input").code == 0
+        for table, was in zip(("awkward_made_elsewhere", "a_part"), before, strict=True):
+            cursor.execute(indexes, [table])
+            assert cursor.fetchall() == was
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+def test_tables_that_a_model_names_in_its_own_way_are_backed_up(new_system: Callable[..., System], name: str) -> None:
+    with new_system(name, "tests.elsewhere").active() as system, connection.cursor() as cursor:
+        from tests.elsewhere.models import Elsewhere, InAnotherCase
+
+        if name == "postgresql":
+            cursor.execute("CREATE SCHEMA elsewhere")
+            model, table, missing = Elsewhere, "elsewhere.things", "elsewhere.inanothercase"
+        else:
+            model, table, missing = InAnotherCase, "THINGS", "elsewhere.elsewhere"
+        cursor.execute(f"CREATE TABLE {table} (id integer PRIMARY KEY, name varchar(50) NOT NULL)")
+        model.objects.create(id=1, name="a")
+        model.objects.create(id=2, name="b")
+
+        made = system.run("create_backup", "--json")
+
+        assert made.code == 0, made.err
+        found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
+        assert {label for label in found if label.startswith("elsewhere")} == {missing}
+        assert "its table cannot be read" in found[missing]
+        cursor.execute(f"DELETE FROM {table} WHERE id = 2")
+        cursor.execute(f"UPDATE {table} SET name = 'changed'")
+        restored = system.run("restore_backup", "latest", "--no-input")
+        assert restored.code == 0, restored.out + restored.err
+        assert list(model.objects.order_by("id").values_list()) == [(1, "a"), (2, "b")]
+        assert system.run("reinit_system", "--no-input").code == 0
+        assert not model.objects.exists()
+        assert system.run("restore_backup", "--undo", "--no-input").code == 0
+        assert list(model.objects.order_by("id").values_list()) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_views_of_another_schema_are_left_out_as_others(new_system: Callable[..., System], kind: str) -> None:
+    with new_system("postgresql", "tests.elsewhere").active() as system, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA elsewhere")
+        cursor.execute(f"CREATE {kind} elsewhere.things AS SELECT id, username AS name FROM core_user")
+        made = system.run("create_backup", "--json")
+        assert made.code == 0, made.err
+        found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
+        assert "a view" in found["elsewhere.elsewhere"]
 
 
 @contextmanager

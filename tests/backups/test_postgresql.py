@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +15,7 @@ from django.db import connections
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
 from backups import databases
+from documents.models import DocumentType
 from tests.backups.conftest import nothing_changes
 from tests.systems import System, installed
 
@@ -73,3 +76,40 @@ def test_the_server_asks_whether_whoever_holds_the_lock_is_there(new_system: Cal
         with connections["default"].cursor() as cursor:
             cursor.execute("SHOW tcp_keepalives_idle")
             assert cursor.fetchone() == ("60",)
+
+
+@contextmanager
+def restricted_role() -> Iterator[None]:
+    """Work as a role that owns nothing, and from which a policy hides a row."""
+    role = f"restricted_{uuid.uuid4().hex[:12]}"
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {role}")
+        cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        cursor.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+        cursor.execute("ALTER TABLE documents_documenttype ENABLE ROW LEVEL SECURITY")
+        cursor.execute("CREATE POLICY p ON documents_documenttype USING (code <> 'HIDDEN')")
+        cursor.execute(f"SET ROLE {role}")
+        try:
+            yield
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
+
+
+def test_rows_that_a_policy_hides_are_no_rows_to_leave_out(new_system: Callable[..., System]) -> None:
+    with new_system("postgresql").active() as system:
+        DocumentType.objects.create(code="HIDDEN", name="Hidden")
+        assert system.run("create_backup").code == 0
+        with nothing_changes(system), restricted_role():
+            assert not DocumentType.objects.filter(code="HIDDEN").exists()
+            for command in (
+                ["create_backup"],
+                ["validate_restore", "latest"],
+                ["restore_backup", "latest", "--no-input"],
+                ["reinit_system", "--no-input"],
+            ):
+                done = system.run(*command)
+                assert done.code == 6, done.out + done.err
+                assert 'row-level security policy for table "documents_documenttype"' in done.err
+        assert system.run("create_backup").code == 0  # the owner, whom no policy binds
