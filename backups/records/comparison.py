@@ -121,6 +121,14 @@ class Comparison:
         row = self._sql.execute(f"SELECT pk FROM {self._target} WHERE identity = ?", (dumps(identity),)).fetchone()
         return _from_cell(row[0]) if row else None
 
+    def extra_with(self, pk: Any) -> Key | None:
+        """Return the identity of the database's row with this primary key, where the package does not have it."""
+        self._index_target_keys()
+        row = self._sql.execute(
+            f"SELECT identity FROM {self._target} t WHERE t.pk = ? AND {self._is_extra}", (_cell(pk),)
+        ).fetchone()
+        return _identity(row[0]) if row else None
+
     def has_target_key(self, pk: Any) -> bool:
         """Return whether the database has a row with this primary key."""
         self._index_target_keys()
@@ -128,11 +136,14 @@ class Comparison:
 
     # Keys of new rows
 
-    def keep_free_keys(self, *, extras_stay: bool) -> Iterator[Any]:
-        """Let new rows keep their primary keys where no row that stays has them; yield the keys that are taken."""
+    def keep_free_keys(self, held: HeldKeys, *, extras_stay: bool) -> Iterator[Any]:
+        """Let new rows keep their primary keys where no row that stays has or holds them; yield the taken ones."""
         self._index_target_keys()
         stays = "1" if extras_stay else f"NOT ({self._is_extra})"
-        taken = f"EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
+        taken = (
+            f"(EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
+            f" OR EXISTS (SELECT 1 FROM {held.name} h WHERE h.label = '{self.table.label}' AND h.pk = p.pk))"
+        )
         new = f"p.action = '{CREATED}'"
         # A twin's place in the order is all that tells it apart, and only a key beyond all others is sure to keep it.
         first_of_its_kind = "substr(p.identity, -1) = CAST(']' AS BLOB)"
@@ -219,6 +230,23 @@ class Comparison:
 
     def _value(self, sql: str, *parameters: Any) -> Any:
         return self._sql.execute(sql, parameters).fetchone()[0]
+
+
+class HeldKeys:
+    """Primary keys, by model, that rows that stay hold of rows that go or are gone: no other row may get them."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._sql = scratch.connection
+        self.name = scratch.new_name("held")
+        self._sql.execute(f"CREATE TABLE {self.name} (label TEXT, pk, PRIMARY KEY (label, pk)) WITHOUT ROWID")
+
+    def add(self, label: str, pk: Any) -> None:
+        self._sql.execute(f"INSERT OR IGNORE INTO {self.name} VALUES (?, ?)", (label, _cell(pk)))
+
+    def largest(self, label: str) -> int | None:
+        """Return the largest key that is held of a model, None where there is none. For integer keys."""
+        largest = self._sql.execute(f"SELECT MAX(pk) FROM {self.name} WHERE label = ?", (label,)).fetchone()[0]
+        return largest if largest is None else int(largest)
 
 
 class KeyMap:
