@@ -113,7 +113,9 @@ class Plan:
         self._progress = progress
         self._keys = KeyCache(using)
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
-        self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
+        self._target_twins = Twins(
+            self.scratch, lambda table: RowReader(table, using, self._keys).records(), self.twins
+        )
         self._outside: dict[type[Model], Comparison] = {}
         self._known_ways: dict[str, list[tuple[Reference, str, Callable[[Any], Any] | None]]] = {}
         # A fixture may refer by natural key to a row of one of its models that it does not hold.
@@ -274,8 +276,8 @@ class Plan:
         comparison = plan.comparison = Comparison(self.scratch, table)
         reader = RowReader(table, self.using, self._keys)
         comparison.fill(
-            Side(_counted(self.records(table.label), self._progress), self.twins.content),
-            Side(_counted(reader.records(), self._progress), self._target_twins.content),
+            Side(_counted(self.records(table.label), self._progress), self.twins),
+            Side(_counted(reader.records(), self._progress), self._target_twins),
         )
         self._progress.finish()
         plan.extras_stay = self.mode is Mode.MERGE or table.label in self.append_only
@@ -464,7 +466,7 @@ class Plan:
         if model not in self._outside:
             table = Table(model)
             comparison = self._outside[model] = Comparison(self.scratch, table)
-            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records()))
+            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records(), self._target_twins))
         return self._outside[model]
 
 

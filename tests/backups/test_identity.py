@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -102,6 +103,69 @@ def test_twins_come_back_as_two(awkward: System, left: int) -> None:
     restored(awkward)
 
     assert {one.name: one.twin.number for one in model("RefersToTwin")._base_manager.all()} == {"of 1": 1, "of 2": 2}
+
+
+Twins = list[tuple[int, int]]
+"""Keys and numbers."""
+
+
+@pytest.mark.parametrize(
+    ("found", "merged"),
+    [
+        ([(1, 100), (5, 1), (6, 2)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 100)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 2), (3, 1)], [(1, 2), (3, 1)]),
+        ([(5, 2), (6, 1)], [(5, 2), (6, 1)]),
+        ([(1, 100), (6, 200)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 1), (2, 1), (5, 100)], [(1, 1), (2, 1), (5, 100), (6, 2)]),
+    ],
+)
+def test_a_twin_is_no_other_than_the_one_like_it_or_of_its_key(awkward: System, found: Twins, merged: Twins) -> None:
+    for key, number in ((5, 1), (6, 2)):
+        twin = create("Twin", pk=key, name="twin", number=number)
+        create("RefersToTwin", name=f"of {number}", twin=twin)
+    backed_up(awkward)
+    for name in ("RefersToTwin", "Twin"):
+        model(name)._base_manager.all().delete()
+    for key, number in found:
+        create("Twin", pk=key, name="twin", number=number)
+
+    for arguments in ([], [], ["--mode", "replace", "--no-input"], ["--mode", "replace", "--no-input"]):
+        restored(awkward, *arguments)
+        twins = list(model("Twin")._base_manager.order_by("pk").values_list("pk", "number"))
+        assert twins == merged if not arguments else sorted(number for _, number in twins) == [1, 2]
+        referring: Any = model("RefersToTwin")._base_manager.all()
+        assert {one.name: one.twin.number for one in referring} == {"of 1": 1, "of 2": 2}
+
+
+def test_the_only_row_of_a_key_that_nothing_keeps_unique_is_overwritten(awkward: System) -> None:
+    create("Twin", pk=5, name="twin", number=1)
+    backed_up(awkward)
+    model("Twin")._base_manager.all().delete()
+    create("Twin", pk=30, name="twin", number=100)
+
+    restored(awkward)
+
+    assert model("Twin")._base_manager.values_list("pk", "number").get() == (30, 1)
+
+
+@pytest.mark.parametrize("found", [[], [20], [6], [6, 20], [3, 6, 20]])
+def test_equal_twins_keep_what_refers_to_them_apart(awkward: System, found: list[int]) -> None:
+    for key in (4, 5, 6):
+        create("RefersToTwin", name=f"of {key}", twin=create("Twin", pk=key, name="twin", number=1))
+    backed_up(awkward)
+    for name in ("RefersToTwin", "Twin"):
+        model(name)._base_manager.all().delete()
+    create("Twin", pk=4, name="other", number=1)
+    for key in found:
+        create("Twin", pk=key, name="twin", number=1)
+
+    restored(awkward)
+    again = awkward.run("restore_backup", "latest", "--dry-run", "--json")
+
+    assert json.loads(again.out)["verdict"] == "proved"
+    assert model("Twin")._base_manager.filter(name="twin").count() == 3
+    assert len({one.twin_id for one in model("RefersToTwin")._base_manager.all()}) == 3  # type: ignore[attr-defined]
 
 
 def test_a_row_known_by_a_generic_reference_is_followed(awkward: System) -> None:
