@@ -62,7 +62,7 @@ CREATED, CHANGED, UNCHANGED, SKIPPED = "created", "changed", "unchanged", "skipp
 class Comparison:
     """The rows of a package and of a database, one line each in ``Scratch``: identity, primary key, hash of content.
 
-    Two rows with one identity (a natural key that nothing keeps unique) are told apart by their order: see ``Twins``.
+    Rows with one identity (a natural key that nothing keeps unique) are told apart by their numbers: see ``Twins``.
     """
 
     def __init__(self, scratch: Scratch, table: Table) -> None:
@@ -81,7 +81,9 @@ class Comparison:
             with self._transaction():
                 self._sql.executemany(f"INSERT INTO {name} VALUES (?, ?, ?, ?{self._padding(name)})", self._lines(side))
             self._sql.execute(f"CREATE INDEX {name}_identity ON {name} (identity)")
-            _tell_apart(self._sql, name)
+        if self._has_twins(self._package) or self._has_twins(self._target):
+            self._tell_apart(self._package, package.twins)
+            self._tell_apart(self._target, target.twins)
         self._sql.execute(
             f"UPDATE {self._package} SET target_pk = t.pk,"
             f" action = CASE WHEN t.hash = {self._package}.hash THEN '{UNCHANGED}' ELSE '{CHANGED}' END"
@@ -121,6 +123,14 @@ class Comparison:
         row = self._sql.execute(f"SELECT pk FROM {self._target} WHERE identity = ?", (dumps(identity),)).fetchone()
         return _from_cell(row[0]) if row else None
 
+    def extra_with(self, pk: Any) -> Key | None:
+        """Return the identity of the database's row with this primary key, where the package does not have it."""
+        self._index_target_keys()
+        row = self._sql.execute(
+            f"SELECT identity FROM {self._target} t WHERE t.pk = ? AND {self._is_extra}", (_cell(pk),)
+        ).fetchone()
+        return _identity(row[0]) if row else None
+
     def has_target_key(self, pk: Any) -> bool:
         """Return whether the database has a row with this primary key."""
         self._index_target_keys()
@@ -128,17 +138,16 @@ class Comparison:
 
     # Keys of new rows
 
-    def keep_free_keys(self, *, extras_stay: bool) -> Iterator[Any]:
-        """Let new rows keep their primary keys where no row that stays has them; yield the keys that are taken."""
+    def keep_free_keys(self, held: HeldKeys, *, extras_stay: bool) -> Iterator[Any]:
+        """Let new rows keep their primary keys where no row that stays has or holds them; yield the taken ones."""
         self._index_target_keys()
         stays = "1" if extras_stay else f"NOT ({self._is_extra})"
-        taken = f"EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
-        new = f"p.action = '{CREATED}'"
-        # A twin's place in the order is all that tells it apart, and only a key beyond all others is sure to keep it.
-        first_of_its_kind = "substr(p.identity, -1) = CAST(']' AS BLOB)"
-        self._sql.execute(
-            f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken} AND {first_of_its_kind}"
+        taken = (
+            f"(EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
+            f" OR EXISTS (SELECT 1 FROM {held.name} h WHERE h.label = '{self.table.label}' AND h.pk = p.pk))"
         )
+        new = f"p.action = '{CREATED}'"
+        self._sql.execute(f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken}")
         rows = self._sql.execute(
             f"SELECT pk FROM {self._package} p WHERE {new} AND {taken} ORDER BY ordinal"
         ).fetchall()
@@ -207,8 +216,19 @@ class Comparison:
     def _lines(self, side: Side) -> Iterator[tuple[int, bytes, Any, bytes]]:
         table = self.table
         for ordinal, record in enumerate(side.records):
-            digest = hashlib.sha256(side.content(table, record)).digest()
-            yield ordinal, dumps(table.identity_of(record)), _cell(record.pk), digest
+            content = side.twins.content(table, record) if side.twins else table.content(record)
+            yield ordinal, dumps(table.identity_of(record)), _cell(record.pk), _hash(content)
+
+    def _has_twins(self, name: str) -> bool:
+        rows = self._sql.execute(f"SELECT 1 FROM {name} GROUP BY identity HAVING COUNT(*) > 1 LIMIT 1")
+        return rows.fetchone() is not None
+
+    def _tell_apart(self, name: str, twins: Twins | None) -> None:
+        numbers = twins.numbers(self.table) if twins else {}
+        self._sql.create_function("number", 1, numbers.get)
+        self._sql.execute(
+            f"UPDATE {name} SET identity = CAST(identity || '#' || number(pk) AS BLOB) WHERE number(pk) IS NOT NULL"
+        )
 
     def _padding(self, name: str) -> str:
         return ", NULL, NULL, NULL" if name == self._package else ""
@@ -219,6 +239,23 @@ class Comparison:
 
     def _value(self, sql: str, *parameters: Any) -> Any:
         return self._sql.execute(sql, parameters).fetchone()[0]
+
+
+class HeldKeys:
+    """Primary keys, by model, that rows that stay hold of rows that go or are gone: no other row may get them."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._sql = scratch.connection
+        self.name = scratch.new_name("held")
+        self._sql.execute(f"CREATE TABLE {self.name} (label TEXT, pk, PRIMARY KEY (label, pk)) WITHOUT ROWID")
+
+    def add(self, label: str, pk: Any) -> None:
+        self._sql.execute(f"INSERT OR IGNORE INTO {self.name} VALUES (?, ?)", (label, _cell(pk)))
+
+    def largest(self, label: str) -> int | None:
+        """Return the largest key that is held of a model, None where there is none. For integer keys."""
+        largest = self._sql.execute(f"SELECT MAX(pk) FROM {self.name} WHERE label = ?", (label,)).fetchone()[0]
+        return largest if largest is None else int(largest)
 
 
 class KeyMap:
@@ -253,60 +290,103 @@ class KeyMap:
 
 
 class Twins:
-    """Tells apart, on one side, the rows of an identity that nothing keeps unique: the later ones have a number."""
+    """Tells apart, on one side, the rows of an identity that nothing keeps unique: the later ones have a number.
 
-    def __init__(self, scratch: Scratch, read: Callable[[Table], Iterable[Record]]) -> None:
+    A row of the database has the number of the row of ``package`` that it is: the one of the same content, failing
+    that of the same primary key, failing that the only one where it is the only one as well. Any other row of the
+    identity is one that the package does not have, so that nothing overwrites it.
+    """
+
+    def __init__(
+        self, scratch: Scratch, read: Callable[[Table], Iterable[Record]], package: Twins | None = None
+    ) -> None:
         self._scratch = scratch
         self._read = read
+        self._package = package
+        self._rows: dict[type[Model], str] = {}
         self._numbers: dict[type[Model], dict[Any, int]] = {}
+        self._are_possible: dict[type[Model], bool] = {}
 
     def content(self, table: Table, record: Record) -> bytes:
         """Write what a row says, with the number of each twin that it refers to."""
         return table.content(record, self._referred(table, record) if table.may_refer_to_twins else {})
 
+    def numbers(self, table: Table) -> dict[Any, int]:
+        """Return the numbers above 1, by primary key as ``Scratch`` holds it."""
+        if table.model not in self._numbers:
+            rows = self.rows(table)
+            numbered = self._scratch.connection.execute(f"SELECT pk, number FROM {rows} WHERE number > 1")
+            self._numbers[table.model] = dict(numbered)
+        return self._numbers[table.model]
+
+    def rows(self, table: Table) -> str:
+        """Return the name of a table in ``Scratch`` with the numbered rows of a table."""
+        if table.model not in self._rows:
+            sql, name = self._scratch.connection, self._scratch.new_name("twins")
+            sql.execute(f"CREATE TABLE {name} (pk, identity BLOB, hash BLOB, number INTEGER)")
+            lines = (
+                (_cell(record.pk), dumps(table.identity_of(record)), _hash(table.content(record)))
+                for record in self._read(table)
+            )
+            sql.executemany(f"INSERT INTO {name} (pk, identity, hash) VALUES (?, ?, ?)", lines)
+            sql.execute(f"CREATE INDEX {name}_identity ON {name} (identity, number)")
+            if self._package is not None:
+                _pair(sql, self._package.rows(table), name)
+            _number(sql, name, self._package.rows(table) if self._package else None)
+            self._rows[table.model] = name
+        return self._rows[table.model]
+
     def _referred(self, table: Table, record: Record) -> dict[str, int]:
         numbers = {}
         for name, model, pk in table.referred(record):
-            if number := self._of(model).get(pk):
+            if self._may_be(model) and (number := self.numbers(Table(model)).get(_cell(pk))):
                 numbers[name] = number
         return numbers
 
-    def _of(self, model: type[Model]) -> dict[Any, int]:
-        if model not in self._numbers:
-            self._numbers[model] = self._count(Table(model))
-        return self._numbers[model]
-
-    def _count(self, table: Table) -> dict[Any, int]:
-        if not table.may_have_twins:
-            return {}
-        sql, name = self._scratch.connection, self._scratch.new_name("twins")
-        sql.execute(f"CREATE TABLE {name} (ordinal INTEGER PRIMARY KEY, identity BLOB, pk)")
-        lines = ((dumps(table.identity_of(record)), _cell(record.pk)) for record in self._read(table))
-        sql.executemany(f"INSERT INTO {name} (identity, pk) VALUES (?, ?)", lines)
-        numbers = {_from_cell(pk): number for _, pk, number in _numbered(sql, name)}
-        sql.execute(f"DROP TABLE {name}")
-        return numbers
+    def _may_be(self, model: type[Model]) -> bool:
+        if model not in self._are_possible:
+            self._are_possible[model] = Table(model).may_have_twins
+        return self._are_possible[model]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two sets of rows: the records, and how their content is written."""
+    """One of the two sets of rows: the records, and what tells apart those that share an identity."""
 
     records: Iterable[Record]
-    content: Callable[[Table, Record], bytes] = Table.content
+    twins: Twins | None = None
 
 
-def _tell_apart(sql: sqlite3.Connection, name: str) -> None:
-    for ordinal, _, number in _numbered(sql, name):
-        sql.execute(f"UPDATE {name} SET identity = CAST(identity || '#{number}' AS BLOB) WHERE ordinal = ?", (ordinal,))
+def _pair(sql: sqlite3.Connection, package: str, target: str) -> None:
+    """Give rows of a database the numbers of the rows of a package that they are, the surest first."""
+    used = f"SELECT 1 FROM {target} t WHERE t.identity = p.identity AND t.number = p.number"
+    for same in ("identity, hash, pk", "identity, hash", "identity, pk"):
+        window = f"ROW_NUMBER() OVER (PARTITION BY {same} ORDER BY pk) AS place"
+        sql.execute(
+            f"UPDATE {target} SET number = pair.number FROM ("
+            f" SELECT theirs.number, ours.line FROM"
+            f" (SELECT number, {same}, {window} FROM {package} p WHERE NOT EXISTS ({used})) theirs"
+            f" JOIN (SELECT rowid AS line, {same}, {window} FROM {target} WHERE number IS NULL) ours"
+            f" USING ({same}, place)) pair WHERE pair.line = {target}.rowid"
+        )
+    single = f"identity = {target}.identity GROUP BY identity HAVING COUNT(*) = 1"
+    sql.execute(
+        f"UPDATE {target} SET number = 1 WHERE number IS NULL AND EXISTS (SELECT 1 FROM {package} p WHERE p.{single})"
+        f" AND EXISTS (SELECT 1 FROM {target} t WHERE t.{single})"
+    )
 
 
-def _numbered(sql: sqlite3.Connection, name: str) -> list[tuple[int, Any, int]]:
-    """Return ordinal, primary key and number of the rows whose identity an earlier row has, too."""
-    if not sql.execute(f"SELECT 1 FROM {name} GROUP BY identity HAVING COUNT(*) > 1 LIMIT 1").fetchone():
-        return []
-    window = f"SELECT ordinal, pk, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY pk) AS n FROM {name}"
-    return sql.execute(f"SELECT ordinal, pk, n FROM ({window}) WHERE n > 1").fetchall()
+def _number(sql: sqlite3.Connection, name: str, package: str | None) -> None:
+    """Number the rows of each identity that have no number yet, in their order, after those of the package."""
+    first = f"(SELECT COUNT(*) FROM {package} p WHERE p.identity = {name}.identity)" if package else "0"
+    place = f"SELECT rowid AS line, ROW_NUMBER() OVER (PARTITION BY identity ORDER BY pk) AS n FROM {name}"
+    sql.execute(
+        f"UPDATE {name} SET number = {first} + w.n FROM ({place} WHERE number IS NULL) w WHERE w.line = {name}.rowid"
+    )
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _cell(pk: Any) -> Any:

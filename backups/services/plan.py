@@ -9,14 +9,27 @@ from functools import cached_property, partial
 from typing import Any, cast
 
 from django.apps import apps
+from django.db import router
 from django.db.models import Model
 
 from backups import conf, databases
 from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
-from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, KeyMap, Scratch, Side, Twins
+from backups.records.comparison import (
+    CHANGED,
+    CREATED,
+    SKIPPED,
+    UNCHANGED,
+    Comparison,
+    HeldKeys,
+    KeyMap,
+    Scratch,
+    Side,
+    Twins,
+)
 from backups.records.identity import natural_key_parts, of_model
 from backups.records.parameters import Keys
 from backups.records.record import Key, Record
+from backups.records.relations import has_constraint, is_emptied
 from backups.records.rows import KeyCache, RowReader
 from backups.records.table import Reference, Table
 from backups.records.targets import Target, dangling, generic_targets, has_dangled, target_of, targets
@@ -100,7 +113,9 @@ class Plan:
         self._progress = progress
         self._keys = KeyCache(using)
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
-        self._target_twins = Twins(self.scratch, lambda table: RowReader(table, using, self._keys).records())
+        self._target_twins = Twins(
+            self.scratch, lambda table: RowReader(table, using, self._keys).records(), self.twins
+        )
         self._outside: dict[type[Model], Comparison] = {}
         self._known_ways: dict[str, list[tuple[Reference, str, Callable[[Any], Any] | None]]] = {}
         # A fixture may refer by natural key to a row of one of its models that it does not hold.
@@ -110,8 +125,13 @@ class Plan:
             self.tables[entry.label] = TablePlan(
                 table, entry.rows, self.database.count(table.name), entry.next_key or 0
             )
+        for plan in self.tables.values():
+            if plan.before:
+                self._match(plan)
+        self._held = HeldKeys(self.scratch)
+        self._hold_keys()
         for label in self._parents_first():
-            self._plan(self.tables[label])
+            self._assign_keys(self.tables[label])
         self._resolve_references()
 
     def close(self) -> None:
@@ -249,26 +269,31 @@ class Plan:
             visit(label)
         return list(ordered)
 
-    def _plan(self, plan: TablePlan) -> None:
-        if plan.before:
-            self._compare(plan)
-
-    def _compare(self, plan: TablePlan) -> None:
-        """Match a table with the package and give every row of the package its primary key in the target."""
+    def _match(self, plan: TablePlan) -> None:
+        """Match the rows of a table with those of the package."""
         table = plan.table
         self._progress.start(f"compare {table.label}", plan.package_rows + plan.before)
         comparison = plan.comparison = Comparison(self.scratch, table)
         reader = RowReader(table, self.using, self._keys)
         comparison.fill(
-            Side(_counted(self.records(table.label), self._progress), self.twins.content),
-            Side(_counted(reader.records(), self._progress), self._target_twins.content),
+            Side(_counted(self.records(table.label), self._progress), self.twins),
+            Side(_counted(reader.records(), self._progress), self._target_twins),
         )
         self._progress.finish()
         plan.extras_stay = self.mode is Mode.MERGE or table.label in self.append_only
+
+    def _assign_keys(self, plan: TablePlan) -> None:
+        """Give every row of the package its primary key in the target."""
+        table = plan.table
+        if plan.comparison is None:
+            if self._held.largest(table.label) is None:
+                return
+            self._match(plan)
+        comparison = cast("Comparison", plan.comparison)
         if any(table.key_follows):
             comparison.derive_keys(partial(self._derived_key, table))
         else:
-            taken = comparison.keep_free_keys(extras_stay=plan.extras_stay)
+            taken = comparison.keep_free_keys(self._held, extras_stay=plan.extras_stay)
             if table.has_automatic_key:
                 largest = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
                 if any(True for _ in taken):
@@ -284,15 +309,61 @@ class Plan:
             ]
         plan.keys = comparison.key_map()
 
+    # References of rows that stay to what goes or is gone
+
+    def _hold_keys(self) -> None:
+        """Keep the keys to which rows that stay refer, and that will mean nothing, from meaning another row."""
+        going = {label for label, plan in self.tables.items() if plan.deleted}
+        for table, records in self._staying(going):
+            for record in records:
+                for target in (*targets(table, record), *dangling(table, record)):
+                    if target.dangled:
+                        self._hold(target)
+                    elif target.label in going:
+                        gone = cast("Comparison", self.tables[target.label].comparison).extra_with(target.value)
+                        if gone is not None and not self._is_let_go(table, target):
+                            self._hold(target)
+                            if not target.generic and has_constraint(_reference(table, target).field):
+                                self.findings.append(_still_referred_to(table, record, target, gone))
+
+    def _staying(self, going: set[str]) -> Iterator[tuple[Table, Iterator[Record]]]:
+        """Yield the tables with rows that the package does not have, which may hold keys of what goes or is gone."""
+        for plan in self.tables.values():
+            table, comparison = plan.table, plan.comparison
+            if comparison is not None and plan.extras_stay and _may_hold_keys(table, going):
+                reader = RowReader(table, self.using, self._keys)
+                yield table, reader.records_with(pk for _, pk in comparison.extras())
+        others = set(self.database.connection.introspection.table_names())
+        others -= {plan.table.name for plan in self.tables.values()}
+        for model in apps.get_models(include_auto_created=True):
+            is_here = model._meta.db_table in others and router.allow_migrate_model(self.using, model)
+            if is_here and not model._meta.proxy and _may_hold_keys(table := Table(model), going):
+                yield table, RowReader(table, self.using, self._keys).records()
+
+    def _hold(self, target: Target) -> None:
+        """Hold a key of a table, or of the one that its keys come from, unless it is by that that a row is known."""
+        plan = self.tables.get(target.label)
+        while plan is not None and plan.table.key_reference is not None:
+            plan = self.tables.get(_label_followed(plan.table.key_reference))
+        if plan is None or not plan.table.has_automatic_key or plan.table.key_is_content:
+            return
+        self._held.add(plan.table.label, target.value)
+        if not target.dangled:  # nor may a row of later get it
+            plan.next_key = max(plan.next_key, target.value + 1)
+
+    def _is_let_go(self, table: Table, target: Target) -> bool:
+        """Return whether a reference to a row that goes is emptied."""
+        return table.label in self.tables and not target.generic and is_emptied(_reference(table, target).field)
+
     # References to what is neither in the package nor in the target
 
     def _largest_dangling(self, table: Table, rows: int) -> int:
-        """Return the largest key that a reference to a table held and that meant nothing at the source.
+        """Return the largest key that a reference to a table holds and that means nothing, at the source or here.
 
         New keys lie beyond: no reference that led nowhere, such as the history of what is gone, may lead to them.
         0 where there is no room for new rows beyond it.
         """
-        largest = self._dangling_keys.get(table.label, 0)
+        largest = max(self._dangling_keys.get(table.label, 0), self._held.largest(table.label) or 0)
         _, limit = self.database.connection.ops.integer_field_range(table.key_fields[0].get_internal_type())
         return largest if limit is None or largest + rows < limit else 0
 
@@ -372,7 +443,8 @@ class Plan:
         """Return the comparison of a table; one whose target is empty gets it when single rows have to be marked."""
         plan = self.tables[label]
         if plan.comparison is None:
-            self._compare(plan)
+            self._match(plan)
+            self._assign_keys(plan)
         return cast("Comparison", plan.comparison)
 
     def _outside_key(self, label: str, value: Any, key: Key | None) -> Any:
@@ -394,7 +466,7 @@ class Plan:
         if model not in self._outside:
             table = Table(model)
             comparison = self._outside[model] = Comparison(self.scratch, table)
-            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records()))
+            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records(), self._target_twins))
         return self._outside[model]
 
 
@@ -408,6 +480,31 @@ def _hashable(pk: Any) -> Any:
 
 def _is_gone(gone: dict[str, set[Any]], target: Target) -> bool:
     return not target.dangled and target.value in gone.get(target.label, ())
+
+
+def _reference(table: Table, target: Target) -> Reference:
+    return next(reference for reference in table.references if reference.name == target.field)
+
+
+def _may_hold_keys(table: Table, going: set[str]) -> bool:
+    """Return whether rows of a table may refer to rows of the tables ``going``, or to nothing."""
+    return (
+        bool(table.generics)
+        or table.has_free_references
+        or any(_label_followed(reference) in going for reference in table.references)
+    )
+
+
+def _still_referred_to(table: Table, record: Record, target: Target, gone: Key) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        code="row_referred_to",
+        model=table.label,
+        identity=table.identity_of(record),
+        field=target.field,
+        expected=gone,
+        message=f"the row stays, and refers to a row of {target.label} that the package does not have",
+    )
 
 
 def _reference_missing(table: Table, record: Record, target: Target, policy: OnMissing) -> Finding:

@@ -57,7 +57,7 @@ class Prover:
         self._progress = progress
         self._keys = KeyCache(using)
         self._moved: dict[type[Model], Mapping[Any, Any]] = {}
-        self._twins = Twins(scratch, lambda table: RowReader(table, using, self._keys).records())
+        self._twins = Twins(scratch, lambda table: RowReader(table, using, self._keys).records(), twins)
 
     def is_verbatim(
         self,
@@ -98,8 +98,8 @@ class Prover:
         reader = RowReader(table, self.using, self._keys)
         comparison = Comparison(self._scratch, table)
         comparison.fill(
-            Side(records(), self._package_twins.content),
-            Side(self._counted(table, rows, reader.records()), self._twins.content),
+            Side(records(), self._package_twins),
+            Side(self._counted(table, rows, reader.records()), self._twins),
         )
         missing = (_missing(table, pair) for pair in comparison.pairs(CREATED))
         extra = _extras(table, comparison, extras)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
@@ -100,6 +103,69 @@ def test_twins_come_back_as_two(awkward: System, left: int) -> None:
     restored(awkward)
 
     assert {one.name: one.twin.number for one in model("RefersToTwin")._base_manager.all()} == {"of 1": 1, "of 2": 2}
+
+
+Twins = list[tuple[int, int]]
+"""Keys and numbers."""
+
+
+@pytest.mark.parametrize(
+    ("found", "merged"),
+    [
+        ([(1, 100), (5, 1), (6, 2)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 100)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 2), (3, 1)], [(1, 2), (3, 1)]),
+        ([(5, 2), (6, 1)], [(5, 2), (6, 1)]),
+        ([(1, 100), (6, 200)], [(1, 100), (5, 1), (6, 2)]),
+        ([(1, 1), (2, 1), (5, 100)], [(1, 1), (2, 1), (5, 100), (6, 2)]),
+    ],
+)
+def test_a_twin_is_no_other_than_the_one_like_it_or_of_its_key(awkward: System, found: Twins, merged: Twins) -> None:
+    for key, number in ((5, 1), (6, 2)):
+        twin = create("Twin", pk=key, name="twin", number=number)
+        create("RefersToTwin", name=f"of {number}", twin=twin)
+    backed_up(awkward)
+    for name in ("RefersToTwin", "Twin"):
+        model(name)._base_manager.all().delete()
+    for key, number in found:
+        create("Twin", pk=key, name="twin", number=number)
+
+    for arguments in ([], [], ["--mode", "replace", "--no-input"], ["--mode", "replace", "--no-input"]):
+        restored(awkward, *arguments)
+        twins = list(model("Twin")._base_manager.order_by("pk").values_list("pk", "number"))
+        assert twins == merged if not arguments else sorted(number for _, number in twins) == [1, 2]
+        referring: Any = model("RefersToTwin")._base_manager.all()
+        assert {one.name: one.twin.number for one in referring} == {"of 1": 1, "of 2": 2}
+
+
+def test_the_only_row_of_a_key_that_nothing_keeps_unique_is_overwritten(awkward: System) -> None:
+    create("Twin", pk=5, name="twin", number=1)
+    backed_up(awkward)
+    model("Twin")._base_manager.all().delete()
+    create("Twin", pk=30, name="twin", number=100)
+
+    restored(awkward)
+
+    assert model("Twin")._base_manager.values_list("pk", "number").get() == (30, 1)
+
+
+@pytest.mark.parametrize("found", [[], [20], [6], [6, 20], [3, 6, 20]])
+def test_equal_twins_keep_what_refers_to_them_apart(awkward: System, found: list[int]) -> None:
+    for key in (4, 5, 6):
+        create("RefersToTwin", name=f"of {key}", twin=create("Twin", pk=key, name="twin", number=1))
+    backed_up(awkward)
+    for name in ("RefersToTwin", "Twin"):
+        model(name)._base_manager.all().delete()
+    create("Twin", pk=4, name="other", number=1)
+    for key in found:
+        create("Twin", pk=key, name="twin", number=1)
+
+    restored(awkward)
+    again = awkward.run("restore_backup", "latest", "--dry-run", "--json")
+
+    assert json.loads(again.out)["verdict"] == "proved"
+    assert model("Twin")._base_manager.filter(name="twin").count() == 3
+    assert len({one.twin_id for one in model("RefersToTwin")._base_manager.all()}) == 3  # type: ignore[attr-defined]
 
 
 def test_a_row_known_by_a_generic_reference_is_followed(awkward: System) -> None:
@@ -235,3 +301,81 @@ def test_a_row_that_is_skipped_stays_in_a_merge_and_goes_in_a_replacement(
     assert restored.code == 0, restored.out
     assert "warning reference_missing awkward.dangling" in restored.out
     assert model("Dangling")._base_manager.count() == left
+
+
+@pytest.mark.parametrize("setting", ["APPEND_ONLY", "EXCLUDE"])
+def test_a_row_that_stays_is_not_left_to_refer_to_another(awkward: System, settings: Any, setting: str) -> None:
+    settings.BACKUPS = settings.BACKUPS | {setting: ["awkward.RefersToFalsy"]}
+    create("Falsy", pk=5, name="carol")
+    backed_up(awkward)
+    model("Falsy")._base_manager.all().delete()
+    create("RefersToFalsy", pk=7, to=create("Falsy", pk=5, name="bob"))
+
+    for arguments in (["--dry-run"], []):
+        refused = awkward.run("restore_backup", "latest", "--mode", "replace", "--no-input", *arguments)
+        assert refused.code == 3
+        assert "error row_referred_to awkward.referstofalsy [7] to" in refused.out
+        assert "bob" in refused.out
+    assert model("Falsy")._base_manager.values_list("pk", "name").get() == (5, "bob")
+    model("RefersToFalsy")._base_manager.update(to=None)
+    assert awkward.run("restore_backup", "latest", "--mode", "replace", "--no-input").code == 0
+    assert model("Falsy")._base_manager.values_list("pk", "name").get() == (5, "carol")
+
+
+@pytest.mark.parametrize("setting", ["APPEND_ONLY", "EXCLUDE"])
+def test_what_is_said_of_a_row_that_goes_is_said_of_no_other(awkward: System, settings: Any, setting: str) -> None:
+    settings.BACKUPS = settings.BACKUPS | {setting: ["awkward.Tag", "awkward.Dangling"]}
+    create("OneKey", pk=5, name="carol")
+    backed_up(awkward)
+    model("OneKey")._base_manager.all().delete()
+    bob = create("OneKey", pk=5, name="bob")
+    kind = ContentType.objects.get_for_model(bob)
+    create("Tag", name="about bob", content_type=kind, object_id=5, text_type=kind, text_id="5")
+    create("Dangling", name="of bob", to_id=create("OneKey", pk=6, name="bob's brother").pk)
+
+    for _ in range(2):
+        restored(awkward, "--mode", "replace", "--no-input")
+
+    carol = model("OneKey")._base_manager.get()
+    assert carol.name == "carol"  # type: ignore[attr-defined]
+    assert create("OneKey", name="dave").pk not in (5, 6)
+    tag: Any = model("Tag")._base_manager.get()
+    assert (tag.object_id, tag.text_id, tag.target, tag.text_target) == (5, "5", None, None)
+    assert not model("OneKey")._base_manager.filter(pk=6).exists()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_is_said_of_a_row_that_is_gone_is_said_of_no_other(awkward: System, is_empty: bool) -> None:
+    user = get_user_model().objects.get(username="admin")
+    create("OneKey", pk=5, name="carol")
+    create("Place", pk=5, name="carol's")
+    create("Tag", name="about carol", content_type=kind_of("OneKey"), object_id=5)
+    backed_up(awkward)
+    for name in ("Tag", "OneKey", "Place"):
+        model(name)._base_manager.all().delete()
+    entry = {"user": user, "content_type": kind_of("OneKey"), "action_flag": 3, "change_message": ""}
+    LogEntry.objects.create(object_id="5", object_repr="bob", **entry)
+    if not is_empty:
+        create("OneKey", pk=1, name="alice")
+
+    for _ in range(2):
+        restored(awkward)
+
+    assert model("OneKey")._base_manager.get(name="carol").pk > 5
+    assert model("Tag")._base_manager.get().target.name == "carol"  # type: ignore[attr-defined]
+    assert model("Place")._base_manager.get().pk == 5
+
+
+def test_what_the_package_says_of_a_row_that_is_gone_keeps_no_key_from_it(awkward: System) -> None:
+    create("OneKey", pk=5, name="carol")
+    create("Tag", name="about carol", content_type=kind_of("OneKey"), object_id=5)
+    backed_up(awkward)
+    model("OneKey")._base_manager.all().delete()
+
+    restored(awkward)
+
+    assert model("OneKey")._base_manager.get().pk == 5
+
+
+def kind_of(name: str) -> ContentType:
+    return ContentType.objects.get_for_model(model(name))
