@@ -75,12 +75,12 @@ def findings(
             yield _info("rows_hidden", "in the package, though the default manager hides them", _label(model), hidden)
     if found := unreferenced.count:
         yield _info("files_unreferenced", "stored files are not in the package: no row names them", "", found)
-    if unreadable := unreferenced.unreadable:
+    if directories := unreferenced.unreadable:
         yield Finding(
             severity=Severity.INFO,
             code="directory_unreadable",
-            identity=list(unreadable[0]),
-            found=len(unreadable),
+            identity=list(directories[0]),
+            found=len(directories),
             message="directories of stored files cannot be read, this one first: what else they hold is not known",
         )
 
