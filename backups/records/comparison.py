@@ -144,7 +144,7 @@ class Comparison:
         stays = "1" if extras_stay else f"NOT ({self._is_extra})"
         taken = (
             f"(EXISTS (SELECT 1 FROM {self._target} t WHERE t.pk = p.pk AND {stays})"
-            f" OR EXISTS (SELECT 1 FROM {held.name} h WHERE h.label = '{self.table.label}' AND h.pk = p.pk))"
+            f" OR {held.has(self.table.label, 'p.pk')})"
         )
         new = f"p.action = '{CREATED}'"
         self._sql.execute(f"UPDATE {self._package} AS p SET target_pk = pk WHERE {new} AND NOT {taken}")
@@ -153,17 +153,24 @@ class Comparison:
         ).fetchall()
         return (_from_cell(pk) for (pk,) in rows)
 
-    def allocate(self, first: int) -> int:
+    def allocate(self, first: int, held: HeldKeys) -> int:
         """Give the new rows that could not keep their primary keys new ones from ``first`` on; return the next free."""
         numbered = (
             f"SELECT ordinal, ROW_NUMBER() OVER (ORDER BY ordinal) AS n FROM {self._package} WHERE target_pk IS NULL"
         )
-        cursor = self._sql.execute(
-            f"UPDATE {self._package} SET target_pk = ? + w.n - 1 FROM ({numbered}) w"
-            f" WHERE w.ordinal = {self._package}.ordinal AND action = '{CREATED}'",
-            (first,),
-        )
-        return first + cursor.rowcount
+        is_held = held.has(self.table.label, f"{self._package}.target_pk")
+        while True:
+            cursor = self._sql.execute(
+                f"UPDATE {self._package} SET target_pk = ? + w.n - 1 FROM ({numbered}) w"
+                f" WHERE w.ordinal = {self._package}.ordinal AND action = '{CREATED}'",
+                (first,),
+            )
+            first += cursor.rowcount
+            cursor = self._sql.execute(
+                f"UPDATE {self._package} SET target_pk = NULL WHERE action = '{CREATED}' AND {is_held}"
+            )
+            if not cursor.rowcount:
+                return first
 
     def derive_keys(self, derive: Callable[[Any], Any]) -> None:
         """Give new rows whose primary key is made of references the key that follows from them."""
@@ -252,10 +259,14 @@ class HeldKeys:
     def add(self, label: str, pk: Any) -> None:
         self._sql.execute(f"INSERT OR IGNORE INTO {self.name} VALUES (?, ?)", (label, _cell(pk)))
 
-    def largest(self, label: str) -> int | None:
-        """Return the largest key that is held of a model, None where there is none. For integer keys."""
-        largest = self._sql.execute(f"SELECT MAX(pk) FROM {self.name} WHERE label = ?", (label,)).fetchone()[0]
-        return largest if largest is None else int(largest)
+    def has_any(self, label: str) -> bool:
+        """Return whether a key of a model is held."""
+        rows = self._sql.execute(f"SELECT 1 FROM {self.name} WHERE label = ? LIMIT 1", (label,))
+        return rows.fetchone() is not None
+
+    def has(self, label: str, pk: str) -> str:
+        """Write the condition that a key of a model, in the column ``pk``, is held."""
+        return f"EXISTS (SELECT 1 FROM {self.name} h WHERE h.label = '{label}' AND h.pk = {pk})"
 
 
 class KeyMap:

@@ -11,7 +11,7 @@ from django.db.models import Model
 
 from backups.records.identity import Rule, has_automatic_key, of_model
 from backups.records.record import Key, Record
-from backups.records.relations import get_field
+from backups.records.relations import get_field, related_model
 from backups.records.table import Reference, Table, is_key_number
 
 
@@ -74,12 +74,19 @@ def dangling(table: Table, record: Record) -> Iterator[Target]:
         if value is None or generic.object_id in record.keys:
             continue
         model = generic.to or _model_of(record.fields[generic.content_type])
-        if model is not None and has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY:
+        if model is not None and _may_have_another_key(model):
             if not is_key_number(value):
                 continue
             nullable = get_field(table.model, generic.object_id).null
             label = model._meta.label_lower
             yield Target(generic.object_id, label, int(value), None, nullable, generic=True, dangled=True)
+
+
+def _may_have_another_key(model: type[Model]) -> bool:
+    """Return whether the same row may have another primary key elsewhere: made up, or that of a row that has one."""
+    if model._meta.pk.remote_field is not None:
+        return _may_have_another_key(related_model(model._meta.pk))
+    return has_automatic_key(model) and of_model(model).rule is not Rule.PRIMARY_KEY
 
 
 def _model_of(content_type: Any) -> type[Model] | None:

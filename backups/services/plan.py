@@ -286,7 +286,7 @@ class Plan:
         """Give every row of the package its primary key in the target."""
         table = plan.table
         if plan.comparison is None:
-            if self._held.largest(table.label) is None:
+            if not self._held.has_any(table.label):
                 return
             self._match(plan)
         comparison = cast("Comparison", plan.comparison)
@@ -298,7 +298,7 @@ class Plan:
                 largest = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
                 if any(True for _ in taken):
                     largest = max(largest, self._largest_dangling(table, plan.package_rows))
-                comparison.allocate(max(largest + 1, plan.next_key))
+                comparison.allocate(max(largest + 1, plan.next_key), self._held)
             else:
                 self.findings += [_key_taken(table, pk) for pk in taken]
         if table.key_is_content:
@@ -341,15 +341,17 @@ class Plan:
                 yield table, RowReader(table, self.using, self._keys).records()
 
     def _hold(self, target: Target) -> None:
-        """Hold a key of a table, or of the one that its keys come from, unless it is by that that a row is known."""
-        plan = self.tables.get(target.label)
+        """Hold a key, unless it is by that that a row is known."""
+        plan = self._where_keys_are_made(target.label)
+        if plan is not None and plan.table.has_automatic_key and not plan.table.key_is_content:
+            self._held.add(plan.table.label, target.value)
+
+    def _where_keys_are_made(self, label: str) -> TablePlan | None:
+        """Return the plan of a table, or of the one that its primary keys come from."""
+        plan = self.tables.get(label)
         while plan is not None and plan.table.key_reference is not None:
             plan = self.tables.get(_label_followed(plan.table.key_reference))
-        if plan is None or not plan.table.has_automatic_key or plan.table.key_is_content:
-            return
-        self._held.add(plan.table.label, target.value)
-        if not target.dangled:  # nor may a row of later get it
-            plan.next_key = max(plan.next_key, target.value + 1)
+        return plan
 
     def _is_let_go(self, table: Table, target: Target) -> bool:
         """Return whether a reference to a row that goes is emptied."""
@@ -358,12 +360,12 @@ class Plan:
     # References to what is neither in the package nor in the target
 
     def _largest_dangling(self, table: Table, rows: int) -> int:
-        """Return the largest key that a reference to a table holds and that means nothing, at the source or here.
+        """Return the largest key that a reference to a table held and that meant nothing at the source.
 
         New keys lie beyond: no reference that led nowhere, such as the history of what is gone, may lead to them.
         0 where there is no room for new rows beyond it.
         """
-        largest = max(self._dangling_keys.get(table.label, 0), self._held.largest(table.label) or 0)
+        largest = self._dangling_keys.get(table.label, 0)
         _, limit = self.database.connection.ops.integer_field_range(table.key_fields[0].get_internal_type())
         return largest if limit is None or largest + rows < limit else 0
 
@@ -375,8 +377,10 @@ class Plan:
             if plan.package_rows and (table.generics or table.has_free_references):
                 for record in self.records(table.label):
                     for target in dangling(table, record):
-                        if type(target.value) is int:
-                            largest[target.label] = max(target.value, largest.get(target.label, 0))
+                        made = self._where_keys_are_made(target.label)
+                        if type(target.value) is int and made is not None:
+                            label = made.table.label
+                            largest[label] = max(target.value, largest.get(label, 0))
         return largest
 
     def _resolve_references(self) -> None:

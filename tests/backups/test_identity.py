@@ -349,21 +349,26 @@ def test_what_is_said_of_a_row_that_is_gone_is_said_of_no_other(awkward: System,
     user = get_user_model().objects.get(username="admin")
     create("OneKey", pk=5, name="carol")
     create("Place", pk=5, name="carol's")
+    create("Restaurant", pk=9, name="carol's too", stars=3)
     create("Tag", name="about carol", content_type=kind_of("OneKey"), object_id=5)
     backed_up(awkward)
-    for name in ("Tag", "OneKey", "Place"):
+    for name in ("Tag", "OneKey", "Restaurant", "Place"):
         model(name)._base_manager.all().delete()
     entry = {"user": user, "content_type": kind_of("OneKey"), "action_flag": 3, "change_message": ""}
     LogEntry.objects.create(object_id="5", object_repr="bob", **entry)
+    LogEntry.objects.create(object_id="6", object_repr="bob's brother", **entry)
+    create("Tag", name="about bob's", text_type=kind_of("Restaurant"), text_id="9")
     if not is_empty:
         create("OneKey", pk=1, name="alice")
 
     for _ in range(2):
         restored(awkward)
 
-    assert model("OneKey")._base_manager.get(name="carol").pk > 5
-    assert model("Tag")._base_manager.get().target.name == "carol"  # type: ignore[attr-defined]
-    assert model("Place")._base_manager.get().pk == 5
+    assert model("OneKey")._base_manager.get(name="carol").pk > 6
+    assert model("Tag")._base_manager.get(name="about carol").target.name == "carol"  # type: ignore[attr-defined]
+    assert model("Tag")._base_manager.get(name="about bob's").text_target is None  # type: ignore[attr-defined]
+    assert dict(model("Place")._base_manager.values_list("name", "pk")) == {"carol's": 5, "carol's too": 10}
+    assert model("Restaurant")._base_manager.get().name == "carol's too"  # type: ignore[attr-defined]
 
 
 def test_what_the_package_says_of_a_row_that_is_gone_keeps_no_key_from_it(awkward: System) -> None:
