@@ -152,7 +152,7 @@ def _started(function: Callable[[_Item], _Result]) -> Companion[_Item, _Result] 
 
 def _serve(connection: Connection) -> None:
     """Call the function that comes first with all that comes after it, until nobody is there any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     gc.disable()  # what is made goes away with its page
     try:
