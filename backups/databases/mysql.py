@@ -20,7 +20,7 @@ from backups.databases import base
 from backups.databases.base import Row, Selection, batched
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 from backups.databases.text import NoText, text_of
-from backups.errors import BackupError
+from backups.errors import BackupError, TargetNotReady
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -47,6 +47,23 @@ class NoDate(ValueError):
 
 class Database(base.Database):
     PARAMETERS = 10_000
+
+    def require_transactional(self, tables: Sequence[str]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT t.table_name, t.engine FROM information_schema.tables t"
+                " JOIN information_schema.engines e ON e.engine = t.engine"
+                " WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES' ORDER BY t.table_name"
+            )
+            known = {table.lower() for table in tables}  # a server may keep no other names
+            found = [(table, engine) for table, engine in cursor.fetchall() if table.lower() in known]
+        if found:
+            named = ", ".join(f"{table} ({engine})" for table, engine in found)
+            raise TargetNotReady(
+                f"tables that can neither be read as of one moment nor rolled back, for want of transactions: {named}",
+                hint=f"ALTER TABLE {self._quote(found[0][0])} ENGINE=InnoDB, and so on; or take their models out with"
+                " BACKUPS['EXCLUDE']",
+            )
 
     def _before_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
@@ -169,6 +186,7 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        self.require_transactional(tables)
         sources = [f"{self._quote(table)}{self._primary_index(table)}" for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")

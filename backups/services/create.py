@@ -58,7 +58,7 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     """Write a package of the database and prove that what was written can be read.
 
     Raises ``DifferencesFound`` where rows name files that do not exist, ``TargetNotReady`` where migrations are
-    pending or another operation runs.
+    pending, another operation runs or a table has no part in transactions.
     """
     report = Report(operation="create", database=options.using, options={"note": options.note})
     with operation(report):
@@ -174,6 +174,7 @@ class _Snapshot:
         with step(self.report, "read rows"), self.database.snapshot():
             created = timezone.now()
             covered = coverage.of_database(self.using)
+            self.database.require_transactional([model._meta.db_table for model in covered.models])
             keys = KeyCache(self.using)
             models = tuple(self._write_table(writer, Table(model), keys) for model in covered.models)
             excluded = ledger.excluded_models(covered, self.using)

@@ -151,6 +151,31 @@ def test_a_table_without_a_primary_key_comes_back(awkward: System) -> None:
                 cursor.execute(sql)
 
 
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
+def test_tables_that_cannot_be_rolled_back_are_left_alone(awkward: System, engine: str) -> None:
+    model = make_unmanaged("(id BIGINT PRIMARY KEY, name VARCHAR(50) NOT NULL UNIQUE)")
+    assert awkward.run("create_backup").code == 0
+    (package,) = awkward.packages.glob("backup-*.zip")
+    model._base_manager.filter(pk=1).update(name="changed")
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE awkward_made_elsewhere ENGINE={engine}")
+    with nothing_changes(awkward):
+        for command in (
+            ["create_backup"],
+            ["restore_backup", str(package), "--no-input"],
+            ["restore_backup", str(package), "--no-input", "--no-safety-backup"],
+            ["reinit_system", "--no-input", "--no-safety-backup"],
+        ):
+            refused = awkward.run(*command)
+            assert refused.code == 6, refused.out + refused.err
+            assert f"awkward_made_elsewhere ({engine})" in refused.err
+            assert "ALTER TABLE `awkward_made_elsewhere` ENGINE=InnoDB" in refused.err
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE awkward_made_elsewhere ENGINE=InnoDB")
+    assert awkward.run("restore_backup", str(package), "--mode", "replace", "--no-input").code == 0
+    assert set(model._base_manager.values_list("pk", "name")) == {(1, "a"), (2, "b")}
+
+
 @pytest.mark.parametrize(
     ("label", "column"),
     [
