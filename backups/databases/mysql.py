@@ -83,11 +83,7 @@ class Database(base.Database):
         for row in rows:
             for index, value in enumerate(row):
                 if isinstance(value, NoDate):
-                    raise BackupError(
-                        f"{selection.model._meta.label_lower} {[row[key] for key in selection.key]} has {value} in"
-                        f" {selection.sql_of(index)}, which is no date",
-                        hint="correct the row: no other database has such a date, and NULL is not the same",
-                    )
+                    raise _no_date(selection, row, selection.sql_of(index))
         return rows
 
     @contextmanager
@@ -313,3 +309,14 @@ class Database(base.Database):
 
 def _refuse(text: str) -> Any:
     raise NoDate(text)
+
+
+def _no_date(selection: Selection, row: Row, column: str) -> BackupError:
+    """Name a row, but neither the value nor a key that is more than a number: not everybody may see them."""
+    key = [row[index] for index in selection.key]
+    named = f" {key}" if all(isinstance(part, int) for part in key) else ""
+    label, column = selection.model._meta.label_lower, column.partition(".")[2]
+    return BackupError(
+        f"{label}{named} has what is no date, such as 0000-00-00, in {column}",
+        hint="correct the row: no other database has such a date, and NULL is not the same",
+    )

@@ -196,8 +196,8 @@ def test_what_is_no_date_is_refused_and_not_taken_for_null(awkward: System, labe
             cursor.execute(f"UPDATE {model._meta.db_table} SET {column} = %s", [date])
         done = awkward.run("create_backup")
         assert (done.code, list(awkward.packages.glob("*.zip"))) == (1, [])
-        assert f"{label} [{model.objects.get().pk}] has {date}" in done.err
-        assert f".`{column}`, which is no date" in done.err
+        assert f"{label} [{model.objects.get().pk}] has what is no date, such as 0000-00-00, in `{column}`" in done.err
+        assert "2024" not in done.err
 
 
 def test_files_whose_names_differ_in_spaces_are_all_in_the_package(new_system: Callable[..., System]) -> None:
