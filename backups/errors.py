@@ -7,7 +7,7 @@
     ├── PackageLocked           4   encrypted, and no key that was given opens it
     ├── PackageUntrusted        4   not signed, or signed with a key that is not trusted
     ├── PackageUnsupported      5   sound, but not for this code: format version or schema
-    ├── TargetNotReady          6   pending migrations, missing confirmation
+    ├── TargetNotReady          6   pending migrations, tables without transactions, missing confirmation
     │   └── OperationRunning    6   another operation holds the lock
     └── Cancelled               7   the operator said no
 

@@ -79,6 +79,9 @@ class Database:
         version = ".".join(str(part) for part in self.connection.get_database_version())
         return {"vendor": self.connection.display_name.lower(), "version": version}
 
+    def require_transactional(self, tables: Sequence[str]) -> None:
+        """Raise ``TargetNotReady`` where a table takes no part in snapshots and rollbacks."""
+
     # Reading
 
     def table_of(self, name: str, listed: Mapping[str, str]) -> TableInfo:

@@ -20,7 +20,7 @@ from backups.databases import base
 from backups.databases.base import Row, Selection, batched
 from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
 from backups.databases.text import NoText, text_of
-from backups.errors import BackupError
+from backups.errors import BackupError, TargetNotReady
 
 DEADLOCK = 1213
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
@@ -48,6 +48,23 @@ class NoDate(ValueError):
 class Database(base.Database):
     PARAMETERS = 10_000
 
+    def require_transactional(self, tables: Sequence[str]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT t.table_name, t.engine FROM information_schema.tables t"
+                " JOIN information_schema.engines e ON e.engine = t.engine"
+                " WHERE t.table_schema = DATABASE() AND e.transactions <> 'YES' ORDER BY t.table_name"
+            )
+            known = {table.lower() for table in tables}  # a server may keep no other names
+            found = [(table, engine) for table, engine in cursor.fetchall() if table.lower() in known]
+        if found:
+            named = ", ".join(f"{table} ({engine})" for table, engine in found)
+            raise TargetNotReady(
+                f"tables that can neither be read as of one moment nor rolled back, for want of transactions: {named}",
+                hint=f"ALTER TABLE {self._quote(found[0][0])} ENGINE=InnoDB, and so on; or take their models out with"
+                " BACKUPS['EXCLUDE']",
+            )
+
     def _before_snapshot(self) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -66,11 +83,7 @@ class Database(base.Database):
         for row in rows:
             for index, value in enumerate(row):
                 if isinstance(value, NoDate):
-                    raise BackupError(
-                        f"{selection.model._meta.label_lower} {[row[key] for key in selection.key]} has {value} in"
-                        f" {selection.sql_of(index)}, which is no date",
-                        hint="correct the row: no other database has such a date, and NULL is not the same",
-                    )
+                    raise _no_date(selection, row, selection.sql_of(index))
         return rows
 
     @contextmanager
@@ -169,6 +182,7 @@ class Database(base.Database):
 
     @contextmanager
     def exclusive(self, tables: Sequence[str]) -> Iterator[None]:
+        self.require_transactional(tables)
         sources = [f"{self._quote(table)}{self._primary_index(table)}" for table in tables]
         with self.connection.cursor() as cursor:
             cursor.execute("SET @backups_foreign_key_checks = @@foreign_key_checks")
@@ -295,3 +309,14 @@ class Database(base.Database):
 
 def _refuse(text: str) -> Any:
     raise NoDate(text)
+
+
+def _no_date(selection: Selection, row: Row, column: str) -> BackupError:
+    """Name a row, but neither the value nor a key that is more than a number: not everybody may see them."""
+    key = [row[index] for index in selection.key]
+    named = f" {key}" if all(isinstance(part, int) for part in key) else ""
+    label, column = selection.model._meta.label_lower, column.partition(".")[2]
+    return BackupError(
+        f"{label}{named} has what is no date, such as 0000-00-00, in {column}",
+        hint="correct the row: no other database has such a date, and NULL is not the same",
+    )

@@ -59,8 +59,8 @@ def create_backup(options: CreateOptions, progress: Progress | None = None) -> R
     """Write a package of the database and prove that what was written can be read.
 
     Raises ``DifferencesFound`` where rows name files that do not exist, ``TargetNotReady`` where migrations are
-    pending or another operation runs, ``UsageError`` for a note or a path that cannot be catalogued. Once the package
-    is published, what fails is a finding.
+    pending, another operation runs or a table has no part in transactions, ``UsageError`` for a note or a path that
+    cannot be catalogued. Once the package is published, what fails is a finding.
     """
     _require_storable(options)
     report = Report(operation="create", database=options.using, options={"note": options.note})
@@ -205,6 +205,7 @@ class _Snapshot:
         with step(self.report, "read rows"), self.database.snapshot():
             created = timezone.now()
             covered = coverage.of_database(self.using)
+            self.database.require_transactional([model._meta.db_table for model in covered.models])
             keys = KeyCache(self.using)
             models = tuple(self._write_table(writer, Table(model), keys) for model in covered.models)
             excluded = ledger.excluded_models(covered, self.using)

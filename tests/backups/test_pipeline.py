@@ -142,7 +142,7 @@ def test_a_process_that_somebody_has_stopped_keeps_nobody_from_leaving(number: s
 def test_signals_are_left_to_the_one_that_it_works_for() -> None:
     with Companion(neg) as companion:
         assert companion(1) == -1
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(companion._process.pid, number)
         assert companion(2) == -2
 
