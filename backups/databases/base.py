@@ -227,7 +227,7 @@ class Database:
         """Prepare empty tables for many rows, if that makes loading faster. Before anything else is written."""
 
     def suspend_actions(self, tables: Sequence[str]) -> None:
-        """Keep the database from deleting or changing the rows that refer to those deleted from ``tables``.
+        """Keep foreign keys from acting, in any table, when rows of ``tables`` are deleted to be inserted again.
 
         Until ``end_bulk_load``, and before anything else is written. Nothing to do where foreign keys are not checked.
         """

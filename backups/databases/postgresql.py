@@ -176,13 +176,13 @@ class Database(base.Database):
             self._drop(cursor.fetchall())
 
     def suspend_actions(self, tables: Sequence[str]) -> None:
-        """Drop the foreign keys to these tables that delete or change rows, of whatever table: Django makes none.
+        """Drop the foreign keys to these tables that do something or refuse at once, of whatever table.
 
-        Making them again finds the rows that refer to none by then.
+        Django makes none of those, but others do. Making them again finds the rows that refer to none by then.
         """
         with self.connection.cursor() as cursor:
             cursor.execute(
-                f"{_FOREIGN_KEYS} AND confdeltype IN ('c', 'n', 'd') AND confrelid = ANY(%s::regclass[])",
+                f"{_FOREIGN_KEYS} AND (confdeltype <> 'a' OR NOT condeferrable) AND confrelid = ANY(%s::regclass[])",
                 [self._names(tables)],
             )
             self._drop(cursor.fetchall())

@@ -11,6 +11,7 @@ import base64
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -86,8 +87,14 @@ def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
             return decode(value)
         return connection.ops.adapt_datetimefield_value(moment)
 
+    def decode_numeric(value: Any) -> Any:
+        # PostgreSQL's numeric has them; Django reads them and refuses to write them.
+        return Decimal(value) if value in ("NaN", "Infinity", "-Infinity") else decode(value)
+
     if plain is not None:
         return decode_plain
+    if isinstance(field, fields.DecimalField) and connection.vendor == "postgresql":
+        return decode_numeric
     return decode_moment if type(field) is fields.DateTimeField else decode
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import Model
 from django.dispatch import Signal
 
@@ -320,7 +320,7 @@ def come_back(system: System, model: type[Model]) -> None:
 
 @pytest.fixture(params=ENGINES)
 def strangers(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
-    """A system beside whose tables there are others, whose rows go or change with the user that they refer to."""
+    """A system beside whose tables there are others, whose rows go, change or object when their user is deleted."""
     with new_system(request.param).active() as system, connection.cursor() as cursor:
         bob = User.objects.create(username="bob", first_name="old")
         for table, action in ACTIONS.items():
@@ -333,7 +333,12 @@ def strangers(request: pytest.FixtureRequest, new_system: Callable[..., System])
         yield system
 
 
-ACTIONS = {"other_gone": "CASCADE", "other_emptied": "SET NULL"}
+ACTIONS = {
+    "other_gone": "CASCADE",
+    "other_emptied": "SET NULL",
+    "other_kept": "RESTRICT",
+    "other_refused": "NO ACTION",
+}
 
 
 def rows_of_strangers() -> list[object]:
@@ -352,10 +357,14 @@ def test_rows_of_others_stay_as_they_are_when_what_they_refer_to_is_overwritten(
     done = strangers.run("restore_backup", "latest", "--mode", mode, "--no-input")
     assert done.code == 0, done.out + done.err
     assert User.objects.get(username="bob").first_name == "old"
-    assert rows_of_strangers() == [bob.pk, bob.pk]
-    if strangers.engine == "postgresql":  # whose foreign keys do again what they did
-        User.objects.filter(username="bob")._raw_delete("default")
-        assert rows_of_strangers() == [None]
+    assert rows_of_strangers() == [bob.pk] * len(ACTIONS)
+    with connection.cursor() as cursor:  # the foreign keys do again what they did
+        for table in ("other_kept", "other_refused"):
+            with pytest.raises(IntegrityError), transaction.atomic():
+                User.objects.filter(username="bob")._raw_delete("default")
+            cursor.execute(f"DELETE FROM {table}")
+    User.objects.filter(username="bob")._raw_delete("default")
+    assert rows_of_strangers() == [None]
 
 
 def test_nothing_is_deleted_that_others_refer_to(strangers: System) -> None:

@@ -113,3 +113,20 @@ def test_rows_that_a_policy_hides_are_no_rows_to_leave_out(new_system: Callable[
                 assert done.code == 6, done.out + done.err
                 assert 'row-level security policy for table "documents_documenttype"' in done.err
         assert system.run("create_backup").code == 0  # the owner, whom no policy binds
+
+
+def test_numbers_that_are_none_come_back(new_system: Callable[..., System]) -> None:
+    with new_system("postgresql", "tests.elsewhere").active() as system, connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE elsewhere_number ALTER wide TYPE numeric")  # of any size, and infinite
+        for real, exact, wide in (("NaN", "NaN", "NaN"), ("Infinity", "0", "Infinity"), ("-0", "1", "-Infinity")):
+            cursor.execute("INSERT INTO elsewhere_number (real, exact, wide) VALUES (%s, %s, %s)", [real, exact, wide])
+        rows = "SELECT id, real::text, exact::text, wide::text FROM elsewhere_number ORDER BY id"
+        cursor.execute(rows)
+        before = cursor.fetchall()
+        assert system.run("create_backup").code == 0
+        for change in ("DELETE FROM elsewhere_number", "UPDATE elsewhere_number SET real = 1, exact = 1, wide = 1"):
+            cursor.execute(change)
+            restored = system.run("restore_backup", "latest", "--no-input")
+            assert restored.code == 0, restored.out + restored.err
+            cursor.execute(rows)
+            assert cursor.fetchall() == before

@@ -1,4 +1,4 @@
-"""Models of tables that a database does not list by the names that the models have for them."""
+"""Models of tables that a database lists by other names, and of columns that hold what Django would not write."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ class InAnotherCase(models.Model):
     class Meta:
         managed = False
         db_table = "Things"
+
+
+class Number(models.Model):
+    real = models.FloatField(null=True)
+    exact = models.DecimalField(max_digits=12, decimal_places=2, null=True)
+    wide = models.DecimalField(max_digits=40, decimal_places=20, null=True)
