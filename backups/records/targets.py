@@ -93,7 +93,8 @@ def _model_of(content_type: Any) -> type[Model] | None:
     """Return the model that a content type's natural key names, or None where it is stale or dangles itself."""
     if not isinstance(content_type, list):
         return None
-    return apps.all_models.get(content_type[0], {}).get(content_type[1])
+    model = apps.all_models.get(content_type[0], {}).get(content_type[1])
+    return None if model is None else cast("type[Model]", model._meta.concrete_model)  # a proxy's keys are those of it
 
 
 def has_dangled(reference: Reference, record: Record) -> bool:
