@@ -15,7 +15,6 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import ManyToManyField, Model
 
 from backups.package.fixtures import FixtureObject
-from backups.records.comparison import Scratch
 from backups.records.foreign_rows import BY_KEY, BY_NATURAL_KEY, BY_PLACE, ObjectRows, Pointer
 from backups.records.foreign_values import (
     REFUSED,
@@ -27,6 +26,7 @@ from backups.records.foreign_values import (
 from backups.records.identity import natural_key_parts
 from backups.records.record import Key
 from backups.records.relations import AnyField
+from backups.records.scratch import Scratch
 from backups.records.table import Reference, Table
 from backups.reporting import Finding, Severity
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from backups.records.comparison import Scratch
 from backups.records.foreign_values import Normaliser, Precision, normaliser
 from backups.records.jsontext import dumps, loads
 from backups.records.record import Key
+from backups.records.scratch import Scratch
 from backups.records.table import Table
 
 CACHED_ROWS = 20_000

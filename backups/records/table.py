@@ -267,6 +267,11 @@ class Table:
         return value[index] if index < len(value) else None
 
 
+def label_followed(reference: Reference | None) -> str:
+    """Return the label of the model whose primary key a reference holds, "" where there is none."""
+    return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
+
+
 def is_key_number(key: Any) -> bool:
     """Whether a key, or a text that stands for one, is an integer that a database can hold; "01" is one as well."""
     text = str(key)

@@ -30,7 +30,6 @@ from backups.package.manifest import ConfigEntry, ExcludedEntry, FileRecord, Fil
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
 from backups.records import coverage
-from backups.records.comparison import Scratch
 from backups.records.foreign import FixtureRecords
 from backups.records.foreign_objects import FixtureObjects, Policy
 from backups.records.identity import natural_key_of, natural_key_parts
@@ -39,6 +38,7 @@ from backups.records.lines import page_of
 from backups.records.pages import Page
 from backups.records.record import Key
 from backups.records.rows import CHUNK_ROWS, KeyCache
+from backups.records.scratch import Scratch
 from backups.records.table import Table
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services import schema

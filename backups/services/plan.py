@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, partial
 from typing import Any, cast
 
 from django.apps import apps
-from django.db import router
 from django.db.models import Model
 
 from backups import conf, databases
 from backups.package.foreign import FIXTURE, MIGRATION_PACKAGE
-from backups.records.comparison import (
-    CHANGED,
-    CREATED,
-    SKIPPED,
-    UNCHANGED,
-    Comparison,
-    HeldKeys,
-    KeyMap,
-    Scratch,
-    Side,
-    Twins,
-)
+from backups.records.comparison import CHANGED, CREATED, SKIPPED, UNCHANGED, Comparison, Side
 from backups.records.identity import natural_key_parts, of_model
+from backups.records.key_maps import HeldKeys
 from backups.records.parameters import Keys
 from backups.records.record import Key, Record
-from backups.records.relations import has_constraint, is_emptied
 from backups.records.rows import KeyCache, RowReader
-from backups.records.table import Reference, Table
+from backups.records.scratch import Scratch
+from backups.records.table import Reference, Table, label_followed
 from backups.records.targets import Target, dangling, generic_targets, has_dangled, target_of, targets
-from backups.reporting import Finding, Progress, Severity
+from backups.records.twins import Twins
+from backups.reporting import Finding, Progress
+from backups.services.plan_findings import OnMissing, key_differs, key_taken, reference_missing
 from backups.services.source import Source
+from backups.services.staying import hold_keys
+from backups.services.table_plan import PlannedRow, TablePlan
 
 
 class Mode(StrEnum):
@@ -42,59 +34,6 @@ class Mode(StrEnum):
     """Rows of the package are created or overwritten, other rows stay."""
     REPLACE = "replace"
     """Afterwards the covered tables hold exactly the rows of the package."""
-
-
-class OnMissing(StrEnum):
-    """What becomes of a reference to something that is neither in the package nor in the target."""
-
-    FAIL = "fail"
-    NULL = "null"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
-    """A record as it is to be in the target: ``pk`` is its primary key there."""
-
-    record: Record
-    pk: Any
-    action: str
-
-
-class TablePlan:
-    """What becomes of the rows of one table. Without a ``comparison``, every row is new and keeps its key."""
-
-    def __init__(self, table: Table, rows: int, before: int, next_key: int) -> None:
-        self.table = table
-        self.package_rows = rows
-        self.next_key = next_key
-        self.before = before
-        self.comparison: Comparison | None = None
-        self.keys: KeyMap | None = None
-        self.extras_stay = True
-
-    def count(self, action: str) -> int:
-        if self.comparison is None:
-            return self.package_rows if action == CREATED else 0
-        return self.comparison.count(action)
-
-    @property
-    def deleted(self) -> int:
-        return 0 if self.extras_stay or self.comparison is None else self.comparison.extra
-
-    def extra_keys(self) -> Iterator[Any]:
-        """Yield the primary keys of the rows to be deleted because the package does not have them."""
-        if self.deleted and self.comparison is not None:
-            yield from (pk for _, pk in self.comparison.extras())
-
-    @property
-    def is_verbatim(self) -> bool:
-        """Whether every row of the package goes into an empty table as it is."""
-        return self.comparison is None
-
-    @property
-    def changes_anything(self) -> bool:
-        return bool(self.count(CREATED) or self.count(CHANGED) or self.deleted)
 
 
 class Plan:
@@ -111,10 +50,10 @@ class Plan:
         self.tables: dict[str, TablePlan] = {}
         self.append_only = {apps.get_model(label)._meta.label_lower for label in conf.read().append_only}
         self._progress = progress
-        self._keys = KeyCache(using)
+        self.key_cache = KeyCache(using)
         self.twins = Twins(self.scratch, lambda table: self.records(table.label) if table.label in self.tables else ())
         self._target_twins = Twins(
-            self.scratch, lambda table: RowReader(table, using, self._keys).records(), self.twins
+            self.scratch, lambda table: RowReader(table, using, self.key_cache).records(), self.twins
         )
         self._outside: dict[type[Model], Comparison] = {}
         self._known_ways: dict[str, list[tuple[Reference, str, Callable[[Any], Any] | None]]] = {}
@@ -128,8 +67,8 @@ class Plan:
         for plan in self.tables.values():
             if plan.before:
                 self._match(plan)
-        self._held = HeldKeys(self.scratch)
-        self._hold_keys()
+        self.held = HeldKeys(self.scratch)
+        hold_keys(self)
         for label in self._parents_first():
             self._assign_keys(self.tables[label])
         self._resolve_references()
@@ -173,7 +112,7 @@ class Plan:
         """
         held: dict[str, Keys | None] = {}
         for reference, name, keys in self._ways(table):
-            plan = self.tables.get(_label_followed(reference))
+            plan = self.tables.get(label_followed(reference))
             if reference.keys_of is None:
                 held[name] = None
             elif plan is not None:
@@ -207,7 +146,7 @@ class Plan:
             return pk
         values = pk if len(table.key_fields) > 1 else [pk]
         derived = [
-            self.target_key(label, value) if (label := _label_followed(reference)) in self.tables else value
+            self.target_key(label, value) if (label := label_followed(reference)) in self.tables else value
             for reference, value in zip(table.key_follows, values, strict=True)
         ]
         return derived if len(derived) > 1 else derived[0]
@@ -241,7 +180,7 @@ class Plan:
         None where that takes the identity: the row referred to is not one of the package.
         """
         if table.label not in self._known_ways:
-            labels = [(one, _label_followed(one)) for one in table.references]
+            labels = [(one, label_followed(one)) for one in table.references]
             self._known_ways[table.label] = [
                 (one, one.name, partial(self.target_key, label) if label in self.tables else None)
                 for one, label in labels
@@ -260,7 +199,7 @@ class Plan:
         ordered: dict[str, None] = {}
 
         def visit(label: str) -> None:
-            for parent in map(_label_followed, self.tables[label].table.key_follows):
+            for parent in map(label_followed, self.tables[label].table.key_follows):
                 if parent in self.tables and parent != label:
                     visit(parent)
             ordered[label] = None
@@ -274,7 +213,7 @@ class Plan:
         table = plan.table
         self._progress.start(f"compare {table.label}", plan.package_rows + plan.before)
         comparison = plan.comparison = Comparison(self.scratch, table)
-        reader = RowReader(table, self.using, self._keys)
+        reader = RowReader(table, self.using, self.key_cache)
         comparison.fill(
             Side(_counted(self.records(table.label), self._progress), self.twins),
             Side(_counted(reader.records(), self._progress), self._target_twins),
@@ -286,76 +225,35 @@ class Plan:
         """Give every row of the package its primary key in the target."""
         table = plan.table
         if plan.comparison is None:
-            if not self._held.has_any(table.label):
+            if not self.held.has_any(table.label):
                 return
             self._match(plan)
         comparison = cast("Comparison", plan.comparison)
         if any(table.key_follows):
             comparison.derive_keys(partial(self._derived_key, table))
         else:
-            taken = comparison.keep_free_keys(self._held, extras_stay=plan.extras_stay)
+            taken = comparison.keep_free_keys(self.held, extras_stay=plan.extras_stay)
             if table.has_automatic_key:
                 largest = max(comparison.largest_key(), self.database.largest(table.name, table.key_columns[0]))
                 if any(True for _ in taken):
                     largest = max(largest, self._largest_dangling(table, plan.package_rows))
-                comparison.allocate(max(largest + 1, plan.next_key), self._held)
+                comparison.allocate(max(largest + 1, plan.next_key), self.held)
             else:
-                self.findings += [_key_taken(table, pk) for pk in taken]
+                self.findings += [key_taken(table, pk) for pk in taken]
         if table.key_is_content:
             self.findings += [
-                _key_differs(table, pair.pk, pair.target_pk)
+                key_differs(table, pair.pk, pair.target_pk)
                 for pair in comparison.pairs(CHANGED)
                 if pair.pk != pair.target_pk
             ]
         plan.keys = comparison.key_map()
 
-    # References of rows that stay to what goes or is gone
-
-    def _hold_keys(self) -> None:
-        """Keep the keys to which rows that stay refer, and that will mean nothing, from meaning another row."""
-        going = {label for label, plan in self.tables.items() if plan.deleted}
-        for table, records in self._staying(going):
-            for record in records:
-                for target in (*targets(table, record), *dangling(table, record)):
-                    if target.dangled:
-                        self._hold(target)
-                    elif target.label in going:
-                        gone = cast("Comparison", self.tables[target.label].comparison).extra_with(target.value)
-                        if gone is not None and not self._is_let_go(table, target):
-                            self._hold(target)
-                            if not target.generic and has_constraint(_reference(table, target).field):
-                                self.findings.append(_still_referred_to(table, record, target, gone))
-
-    def _staying(self, going: set[str]) -> Iterator[tuple[Table, Iterator[Record]]]:
-        """Yield the tables with rows that the package does not have, which may hold keys of what goes or is gone."""
-        for plan in self.tables.values():
-            table, comparison = plan.table, plan.comparison
-            if comparison is not None and plan.extras_stay and _may_hold_keys(table, going):
-                reader = RowReader(table, self.using, self._keys)
-                yield table, reader.records_with(pk for _, pk in comparison.extras())
-        others = set(self.database.connection.introspection.table_names())
-        others -= {plan.table.name for plan in self.tables.values()}
-        for model in apps.get_models(include_auto_created=True):
-            is_here = model._meta.db_table in others and router.allow_migrate_model(self.using, model)
-            if is_here and not model._meta.proxy and _may_hold_keys(table := Table(model), going):
-                yield table, RowReader(table, self.using, self._keys).records()
-
-    def _hold(self, target: Target) -> None:
-        """Hold a key, unless it is by that that a row is known."""
-        plan = self._where_keys_are_made(target.label)
-        if plan is not None and plan.table.has_automatic_key and not plan.table.key_is_content:
-            self._held.add(plan.table.label, target.value)
-
-    def _where_keys_are_made(self, label: str) -> TablePlan | None:
+    def where_keys_are_made(self, label: str) -> TablePlan | None:
         """Return the plan of a table, or of the one that its primary keys come from."""
         plan = self.tables.get(label)
         while plan is not None and plan.table.key_reference is not None:
-            plan = self.tables.get(_label_followed(plan.table.key_reference))
+            plan = self.tables.get(label_followed(plan.table.key_reference))
         return plan
-
-    def _is_let_go(self, table: Table, target: Target) -> bool:
-        """Return whether a reference to a row that goes is emptied."""
-        return table.label in self.tables and not target.generic and is_emptied(_reference(table, target).field)
 
     # References to what is neither in the package nor in the target
 
@@ -377,7 +275,7 @@ class Plan:
             if plan.package_rows and (table.generics or table.has_free_references):
                 for record in self.records(table.label):
                     for target in dangling(table, record):
-                        made = self._where_keys_are_made(target.label)
+                        made = self.where_keys_are_made(target.label)
                         if type(target.value) is int and made is not None:
                             label = made.table.label
                             largest[label] = max(target.value, largest.get(label, 0))
@@ -411,7 +309,7 @@ class Plan:
             for target in (*targets(table, record), *dangling(table, record)):
                 if is_missing(target):
                     policy = self._policy_for(target)
-                    self.findings.append(_reference_missing(table, record, target, policy))
+                    self.findings.append(reference_missing(table, record, target, policy))
                     if policy is OnMissing.SKIP:
                         self._compared(table.label).skip(ordinal)
                         skipped.add(_hashable(record.pk))
@@ -470,12 +368,8 @@ class Plan:
         if model not in self._outside:
             table = Table(model)
             comparison = self._outside[model] = Comparison(self.scratch, table)
-            comparison.fill(Side(()), Side(RowReader(table, self.using, self._keys).records(), self._target_twins))
+            comparison.fill(Side(()), Side(RowReader(table, self.using, self.key_cache).records(), self._target_twins))
         return self._outside[model]
-
-
-def _label_followed(reference: Reference | None) -> str:
-    return reference.keys_of._meta.label_lower if reference is not None and reference.keys_of is not None else ""
 
 
 def _hashable(pk: Any) -> Any:
@@ -486,80 +380,10 @@ def _is_gone(gone: dict[str, set[Any]], target: Target) -> bool:
     return not target.dangled and target.value in gone.get(target.label, ())
 
 
-def _reference(table: Table, target: Target) -> Reference:
-    return next(reference for reference in table.references if reference.name == target.field)
-
-
-def _may_hold_keys(table: Table, going: set[str]) -> bool:
-    """Return whether rows of a table may refer to rows of the tables ``going``, or to nothing."""
-    return (
-        bool(table.generics)
-        or table.has_free_references
-        or any(_label_followed(reference) in going for reference in table.references)
-    )
-
-
-def _still_referred_to(table: Table, record: Record, target: Target, gone: Key) -> Finding:
-    return Finding(
-        severity=Severity.ERROR,
-        code="row_referred_to",
-        model=table.label,
-        identity=table.identity_of(record),
-        field=target.field,
-        expected=gone,
-        message=f"the row stays, and refers to a row of {target.label} that the package does not have",
-    )
-
-
-def _reference_missing(table: Table, record: Record, target: Target, policy: OnMissing) -> Finding:
-    done = {
-        OnMissing.FAIL: "",
-        OnMissing.NULL: ", left leading nowhere" if target.generic and not target.dangled else ", set to null",
-        OnMissing.SKIP: ", row skipped",
-    }
-    what = (
-        f"led nowhere when the package was made, and would lead to another row of {target.label} now"
-        if target.dangled
-        else f"refers to a row of {target.label} that is neither in the package nor in the database"
-    )
-    return Finding(
-        severity=Severity.ERROR if policy is OnMissing.FAIL else Severity.WARNING,
-        code="reference_dangling" if target.dangled else "reference_missing",
-        model=table.label,
-        identity=table.identity_of(record),
-        field=target.field,
-        expected=target.key or target.value,
-        message=f"{what}{done[policy]}",
-    )
-
-
 def _counted(records: Iterator[Record], progress: Progress) -> Iterator[Record]:
     for record in records:
         progress.advance(1)
         yield record
-
-
-def _key_taken(table: Table, pk: Any) -> Finding:
-    return Finding(
-        severity=Severity.ERROR,
-        code="primary_key_taken",
-        model=table.label,
-        field=table.key_name,
-        expected=pk,
-        message="the primary key belongs to another row, and is not one that could be another",
-    )
-
-
-def _key_differs(table: Table, expected: Any, found: Any) -> Finding:
-    return Finding(
-        severity=Severity.ERROR,
-        code="primary_key_differs",
-        model=table.label,
-        field=table.key_name,
-        expected=expected,
-        found=found,
-        message="the row has another primary key in the database, and it is not one that could be another",
-    )
 
 
 __all__ = ["CHANGED", "CREATED", "SKIPPED", "UNCHANGED", "Mode", "OnMissing", "Plan", "PlannedRow", "TablePlan"]

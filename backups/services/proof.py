@@ -11,23 +11,15 @@ from typing import Any
 from django.db.models import Model
 
 from backups import conf
-from backups.records.comparison import (
-    CHANGED,
-    CREATED,
-    UNCHANGED,
-    Comparison,
-    LinesInOrder,
-    Pair,
-    Scratch,
-    Side,
-    Twins,
-    differing_fields,
-)
+from backups.records.comparison import CHANGED, CREATED, UNCHANGED, Comparison, Pair, Side, differing_fields
 from backups.records.digest import digest_of
 from backups.records.pages import Page
 from backups.records.record import Key, Record
 from backups.records.rows import KeyCache, RowReader
+from backups.records.scratch import Scratch
 from backups.records.table import Table
+from backups.records.twins import Twins
+from backups.records.verbatim import LinesInOrder
 from backups.reporting import Finding, Progress, Severity
 
 FINDINGS_PER_MODEL = 1000

@@ -19,8 +19,8 @@ from backups.package.manifest import FileRecord
 from backups.package.reader import PackageReader
 from backups.package.writer import hash_stream
 from backups.records import coverage
-from backups.records.comparison import Scratch
 from backups.records.relations import column_of
+from backups.records.scratch import Scratch
 from backups.records.table import Table
 from backups.reporting import Finding, Progress, Report, Severity
 

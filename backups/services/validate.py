@@ -11,9 +11,10 @@ from django.apps import apps
 
 from backups import conf, databases
 from backups.package.manifest import ModelEntry
-from backups.records.comparison import Scratch, Twins
 from backups.records.record import Record
+from backups.records.scratch import Scratch
 from backups.records.table import Table
+from backups.records.twins import Twins
 from backups.reporting import Finding, ModelResult, NoProgress, Progress, Report, Severity, Verdict
 from backups.services.convert import Conversion, open_package
 from backups.services.keys import Keys

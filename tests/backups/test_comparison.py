@@ -11,10 +11,11 @@ from django.db import connection, transaction
 from django.db.models import F, Model, QuerySet
 
 from backups.errors import PackageDamaged
-from backups.records.comparison import Comparison, LinesInOrder, Side
+from backups.records.comparison import Comparison, Side
 from backups.records.pages import Page
 from backups.records.record import Record
 from backups.records.table import Table
+from backups.records.verbatim import LinesInOrder
 from documents.models import Document, DocumentType
 from tests.backups.conftest import TRAIL
 from tests.systems import System
