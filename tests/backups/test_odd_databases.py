@@ -290,7 +290,8 @@ def test_what_is_done_and_could_not_be_reported_is_said(new_system: Callable[...
         settings["PORT"] = port
         connection.close()
         assert done.code == 1
-        assert "the create is done, and its verdict is proved; but the database has gone" in done.err
+        (made,) = system.packages.glob("backup-*")
+        assert f"the create of {made.name} is done, and its verdict is proved; but the database has gone" in done.err
         assert system.run("create_backup").code == 0
         assert [report.state for report in RestoreReport.objects.order_by("started")] == ["interrupted", "finished"]
 
