@@ -76,7 +76,7 @@ def operation(report: Report, purpose: str = "operation") -> Iterator[None]:
 
 def _require_no_transaction(using: str) -> None:
     """Refuse to run within a transaction: it could take rows back and leave the files, and its snapshot is its own."""
-    if not connections[using].get_autocommit():
+    if connections[using].connection is not None and not connections[using].get_autocommit():
         raise TargetNotReady(
             f"a transaction is open on database {using!r}",
             hint="end it first; in Python, call this outside of transaction.atomic() and of ATOMIC_REQUESTS",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import uuid
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -195,8 +194,8 @@ class HandWritten(models.Model):
     name = models.CharField(max_length=50, unique=True)
     objects = HandWrittenManager()
 
-    def natural_key(self) -> tuple[str, Decimal, timedelta]:
-        return self.name.upper(), Decimal("1.50"), timedelta(hours=1)
+    def natural_key(self) -> tuple[str, Decimal]:
+        return self.name.upper(), Decimal("1.50")
 
 
 class RefersToHandWritten(models.Model):

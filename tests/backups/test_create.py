@@ -207,9 +207,9 @@ NOT_UTF_8 = os.fsdecode(b"caf\xe9")
     ("option", "value", "words"),
     [
         ("--note", "x" * 256, "the note has 256 characters, and the catalogue takes 255"),
-        ("--note", NOT_UTF_8, "the note 'caf\\udce9' is not text"),
+        ("--note", NOT_UTF_8, "the argument note is not UTF-8"),
         ("--output", "/".join(["x" * 50] * 6), "and the catalogue takes 255"),
-        ("--output", NOT_UTF_8, "is not text"),
+        ("--output", NOT_UTF_8, "the argument output is not UTF-8"),
     ],
 )
 def test_what_no_catalogue_takes_is_refused_before_there_is_a_package(

@@ -241,8 +241,12 @@ def test_what_is_not_utf8_is_named_and_not_repeated(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(number: signal.Signals) -> None:
+def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(
+    number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
     cleaned = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
 
     def operate() -> None:
         try:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
+from django.utils.translation import gettext_lazy
 
+from backups.records.identity import natural_key_of
 from tests.engines import ENGINES
 from tests.systems import System
 
@@ -220,6 +224,15 @@ def test_text_in_a_generic_reference_stays_as_it_was(awkward: System, text: str)
     restored(awkward)
 
     assert model("Tag")._base_manager.get(pk=tag.pk).text_id == text  # type: ignore[attr-defined]
+
+
+def test_parts_of_a_natural_key_are_written_as_django_does() -> None:
+    class Odd:
+        def natural_key(self) -> tuple[object, ...]:
+            return Decimal("1.50"), timedelta(hours=1), gettext_lazy("name"), "text", 1
+
+    key = natural_key_of(cast("Model", Odd()))
+    assert key == json.loads(DjangoJSONEncoder().encode(Odd().natural_key()))
 
 
 @pytest.mark.parametrize("zeros", ["", "00"])
