@@ -49,6 +49,8 @@ class State:
     sequences: dict[str, str]
     schema: list[str]
     media: dict[str, str]
+    skipped: int = 0
+    """How far a crash may have left its sequences ahead."""
 
     def differences(self, other: State) -> str:
         """Name where two states differ; empty where they do not."""
@@ -60,13 +62,24 @@ class State:
         found += [
             f"{what} {sorted(set(mine.items()) ^ set(theirs.items()))[:4]}"
             for what, mine, theirs in (
-                ("sequences", self.sequences, other.sequences),
+                ("sequences", self.sequences, self._without_skips(other)),
                 ("media", self.media, other.media),
             )
             if mine != theirs
         ]
         found += ["schema"] if self.schema != other.schema else []
         return "; ".join(found)
+
+    def _without_skips(self, other: State) -> dict[str, str]:
+        """Return the sequences of another state, with our values where theirs are no further ahead than may be."""
+        return {
+            name: self.sequences.get(name, value) if other.skipped and self._may_be(name, value, other) else value
+            for name, value in other.sequences.items()
+        }
+
+    def _may_be(self, name: str, value: str, other: State) -> bool:
+        ours, theirs = (int(text.split()[0]) for text in (self.sequences.get(name, value), value))
+        return 0 <= theirs - ours <= other.skipped
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class World:
 
     def __init__(self, engine: str, *, scale: int = 0, server: Server | None = None) -> None:
         self.engine = engine
+        self.skipped = 0
+        """How far ahead of its values a sequence may be, since the server was killed."""
         self.directory = Path(tempfile.mkdtemp(prefix=f"faults-{engine}-"))
         self.server = server or default_server(engine, self.directory)
         self.name = f"faults_{uuid.uuid4().hex[:10]}"
@@ -140,6 +155,7 @@ class World:
 
     def reset(self, state: str) -> None:
         """Put rows and files back; packages and temporary files are gone."""
+        self.skipped = 0
         self.server.copy(f"{self.name}_{state}", self.name)
         for directory in (self.media, self.packages, self.scratch):
             shutil.rmtree(directory, ignore_errors=True)
@@ -205,6 +221,7 @@ class World:
             sequences=self.server.sequences(self.name),
             schema=self.server.schema(self.name),
             media=media(self.media),
+            skipped=self.skipped,
         )
 
     def without_keys(self, state: State) -> State:
