@@ -71,7 +71,7 @@ def _explained(error: BaseException) -> BackupError | None:
     match error:
         case BackupError():
             return error
-        case KeyboardInterrupt():
+        case _ if _was_interrupted(error):
             return Cancelled("cancelled; if a report had been begun, it says what was done, and what was not")
         case DatabaseError():
             return BackupError(
@@ -103,6 +103,13 @@ def _explained(error: BaseException) -> BackupError | None:
                 hint="see the environment, the settings, and the path of the current directory",
             )
     return None
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of it: to leave a statement halfway makes drivers fail once more."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return _was_interrupted(error.__cause__) or _was_interrupted(error.__context__)
 
 
 def _require_usable(options: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError
-from django.db import connections
+from django.db import OperationalError, connections
 from django.dispatch import Signal
 from django.test import override_settings
 
@@ -259,6 +259,21 @@ def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(
         operate()
     assert raised.value.returncode == 7
     assert cleaned
+
+
+def test_what_a_driver_says_of_an_interrupted_statement_is_no_failure() -> None:
+    def operate() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            try:
+                raise ValueError("commands out of sync")
+            except ValueError as error:
+                raise OperationalError("commands out of sync") from error
+
+    with pytest.raises(CommandError) as raised, failures_as_exit_codes({}, "create"):
+        operate()
+    assert raised.value.returncode == 7
 
 
 def test_who_ignores_hangups_goes_on() -> None:
