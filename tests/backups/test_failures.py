@@ -267,7 +267,7 @@ def test_what_a_driver_says_of_an_interrupted_statement_is_no_failure() -> None:
             raise KeyboardInterrupt
         finally:
             try:
-                raise ValueError("commands out of sync")
+                int("commands out of sync")
             except ValueError as error:
                 raise OperationalError("commands out of sync") from error
 
