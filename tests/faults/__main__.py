@@ -74,8 +74,10 @@ end; a restore gave up in a deadlock with a writer; a restore that replaced file
 PostgreSQL finished making a scratch database for a drill that had been killed, after the next drill had looked for
 leftovers; the safety backup of an operation that was killed stayed for ever; on a MariaDB server whose default is
 latin1 a drill could not hold the rows; an undo was refused where audit events referred to users that it removes, and it
-left the files that the restore had made; with the clock set back, an undo took an older safety backup; and a stray file
-whose name is not UTF-8 stopped every backup. All are mended.
+left the files that the restore had made; with the clock set back, an undo took an older safety backup; a stray file
+whose name is not UTF-8 stopped every backup; and what a driver says of a statement that Ctrl-C has interrupted was
+called a failure of the database. All are mended. A crash leaves sequences of PostgreSQL up to 32 ahead: it logs so many
+at once, and goes on behind them.
 """
 
 HEAD = ("fault", "engine", "operation", "outcomes", "count", "violations")
