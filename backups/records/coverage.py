@@ -11,7 +11,6 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
 from backups import conf, databases
-from backups.errors import BackupError
 from backups.records.relations import related_model
 
 ALWAYS_EXCLUDED = {
@@ -46,7 +45,7 @@ def of_database(using: str) -> Coverage:
     with connection.cursor() as cursor:
         listed = {one.name: one.type for one in connection.introspection.get_table_list(cursor)}
     taken: dict[str, str] = {}
-    excluded_by_setting = _excluded_by_setting()
+    excluded_by_setting = {apps.get_model(label)._meta.label_lower for label in conf.read().exclude}
     models: list[type[Model]] = []
     excluded: list[Excluded] = []
     known = {model._meta.db_table for model in _concrete_models()} | {MigrationRecorder.Migration._meta.db_table}
@@ -91,18 +90,6 @@ def _concrete_models() -> list[type[Model]]:
         (model for model in models if not model._meta.proxy),
         key=lambda model: (not model._meta.managed, model._meta.label_lower),
     )
-
-
-def _excluded_by_setting() -> set[str]:
-    labels = set()
-    for label in conf.read().exclude:
-        try:
-            labels.add(apps.get_model(label)._meta.label_lower)
-        except (LookupError, ValueError) as error:
-            raise BackupError(
-                f"BACKUPS['EXCLUDE'] names {label!r}, which is not a model", hint="write app_label.ModelName"
-            ) from error
-    return labels
 
 
 def _parents_first(models: list[type[Model]]) -> list[type[Model]]:

@@ -97,11 +97,7 @@ def _require_storable(options: CreateOptions) -> None:
                 f"the {name} has {len(text)} characters, and the catalogue takes {CHARACTERS}",
                 hint="give a shorter one",
             )
-        try:
-            is_text = b"\x00" not in text.encode()
-        except UnicodeEncodeError:
-            is_text = False
-        if not is_text:
+        if not conf.is_text(text) or "\0" in text:
             raise UsageError(f"the {name} {text!r} is not text that a database takes", hint="give one in UTF-8")
 
 
