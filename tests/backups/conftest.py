@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,27 @@ def package(seeded: System) -> Path:
 def lite(new_system: Callable[..., System]) -> Iterator[System]:
     with new_system("sqlite").active() as active:
         yield active
+
+
+@pytest.fixture
+def shell(new_system: Callable[..., System]) -> Iterator[dict[str, str]]:
+    """The environment of a seeded SQLite system with one package, for commands in processes of their own."""
+    with new_system("sqlite").active() as system:
+        system.run("seed_demo")
+        system.run("create_backup")
+        yield {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "core.settings",
+            "DATABASE_URL": f"sqlite:///{system.configuration['NAME']}",
+            "MEDIA_ROOT": str(system.media),
+            "BACKUPS_ROOT": str(system.packages),
+        }
+
+
+def run(environment: dict[str, str], *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "manage.py", *command], env=environment, text=True, timeout=60, **options)
+    assert "Traceback" not in (done.stderr or "")
+    return done
 
 
 class Terminal:

@@ -1,7 +1,8 @@
-"""Columns that only PostgreSQL has come back as they were."""
+"""What only PostgreSQL has comes back as it was, or is refused."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
 from backups import databases
+from backups.services import load
+from core.models import User
 from documents.models import DocumentType
 from tests.backups.conftest import nothing_changes
 from tests.systems import System, installed
@@ -37,10 +40,10 @@ ROWS: list[dict[str, Any]] = [
 @pytest.fixture
 def columns(new_system: Callable[..., System]) -> Iterator[tuple[System, Any]]:
     with new_system("postgresql").active() as system:
-        with connections["default"].cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION hstore")
             cursor.execute("CREATE EXTENSION citext")
-        connections["default"].close()
+        connection.close()
         with installed(APPS):
             from tests.postgresql.models import Column
 
@@ -73,7 +76,7 @@ def test_they_come_back(columns: tuple[System, Any]) -> None:
 def test_the_server_asks_whether_whoever_holds_the_lock_is_there(new_system: Callable[..., System]) -> None:
     with new_system("postgresql").active(), databases.of("default").lock() as held:
         assert held
-        with connections["default"].cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute("SHOW tcp_keepalives_idle")
             assert cursor.fetchone() == ("60",)
 
@@ -82,7 +85,7 @@ def test_the_server_asks_whether_whoever_holds_the_lock_is_there(new_system: Cal
 def restricted_role() -> Iterator[None]:
     """Work as a role that owns nothing, and from which a policy hides a row."""
     role = f"restricted_{uuid.uuid4().hex[:12]}"
-    with connections["default"].cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"CREATE ROLE {role}")
         cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
         cursor.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
@@ -116,7 +119,7 @@ def test_rows_that_a_policy_hides_are_no_rows_to_leave_out(new_system: Callable[
 
 
 def test_numbers_that_are_none_come_back(new_system: Callable[..., System]) -> None:
-    with new_system("postgresql", "tests.elsewhere").active() as system, connections["default"].cursor() as cursor:
+    with new_system("postgresql", "tests.elsewhere").active() as system, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE elsewhere_number ALTER wide TYPE numeric")  # of any size, and infinite
         for real, exact, wide in (("NaN", "NaN", "NaN"), ("Infinity", "0", "Infinity"), ("-0", "1", "-Infinity")):
             cursor.execute("INSERT INTO elsewhere_number (real, exact, wide) VALUES (%s, %s, %s)", [real, exact, wide])
@@ -130,3 +133,64 @@ def test_numbers_that_are_none_come_back(new_system: Callable[..., System]) -> N
             assert restored.code == 0, restored.out + restored.err
             cursor.execute(rows)
             assert cursor.fetchall() == before
+
+
+def test_actions_of_covered_tables_do_not_delete_what_was_not_to_be_deleted(
+    new_system: Callable[..., System],
+) -> None:
+    with new_system("postgresql").active() as system, connection.cursor() as cursor:
+        bob = User.objects.create(username="bob", first_name="old")
+        bob.groups.create(name="some")
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = 'core_user_groups'::regclass"
+            " AND confrelid = 'core_user'::regclass"
+        )
+        (name,) = cursor.fetchone()
+        cursor.execute(
+            f"ALTER TABLE core_user_groups DROP CONSTRAINT {name}, ADD CONSTRAINT {name} FOREIGN KEY (user_id)"
+            " REFERENCES core_user ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"
+        )
+        assert system.run("create_backup").code == 0
+        bob.first_name = "new"
+        bob.save()
+        done = system.run("restore_backup", "latest", "--no-input")
+        assert done.code == 0, done.out + done.err
+        assert bob.groups.get().name == "some"
+
+
+def test_indexes_of_partitioned_tables_are_left_alone(
+    new_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "BULK_ROWS", 10)
+    with new_system("postgresql", "tests.awkward").active() as system, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE awkward_made_elsewhere (id bigint PRIMARY KEY, name varchar(50) NOT NULL)"
+            " PARTITION BY RANGE (id)"
+        )
+        cursor.execute("CREATE TABLE a_part PARTITION OF awkward_made_elsewhere FOR VALUES FROM (0) TO (1000)")
+        cursor.execute("CREATE INDEX by_name ON awkward_made_elsewhere (name)")
+        cursor.execute("INSERT INTO awkward_made_elsewhere SELECT n, n FROM generate_series(1, 20) n")
+        indexes = "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid = %s::regclass ORDER BY 1"
+        before = []
+        for table in ("awkward_made_elsewhere", "a_part"):
+            cursor.execute(indexes, [table])
+            before.append(cursor.fetchall())
+        done = system.run("create_backup")
+        assert done.code == 0
+        assert "a_part" not in done.out  # whose rows are those of its table
+        cursor.execute("DELETE FROM awkward_made_elsewhere")
+        assert system.run("restore_backup", "latest", "--no-input").code == 0
+        for table, was in zip(("awkward_made_elsewhere", "a_part"), before, strict=True):
+            cursor.execute(indexes, [table])
+            assert cursor.fetchall() == was
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_views_of_another_schema_are_left_out_as_others(new_system: Callable[..., System], kind: str) -> None:
+    with new_system("postgresql", "tests.elsewhere").active() as system, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA elsewhere")
+        cursor.execute(f"CREATE {kind} elsewhere.things AS SELECT id, username AS name FROM core_user")
+        made = system.run("create_backup", "--json")
+        assert made.code == 0, made.err
+        found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
+        assert "a view" in found["elsewhere.elsewhere"]
