@@ -53,13 +53,13 @@ def new_system(
     with django_db_blocker.unblock(), ExitStack() as stack:
         count = 0
 
-        def system(name: str, *apps: str) -> System:
+        def system(name: str, *apps: str, seeded: bool = False) -> System:
             nonlocal count
             count += 1
-            engine = engines(name)
-            configuration = engine.fresh(*apps)
-            stack.callback(engine.drop, configuration["NAME"])
-            return System(name, configuration, tmp_path / f"system-{count}", apps)
+            engine, directory = engines(name), tmp_path / f"system-{count}"
+            made = engine.seeded(directory) if seeded else System(name, engine.fresh(*apps), directory, apps)
+            stack.callback(engine.drop, made.configuration["NAME"])
+            return made
 
         yield system
 

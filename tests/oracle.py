@@ -19,8 +19,9 @@ Rows = dict[str, list[tuple[tuple[str, str], ...]]]
 
 def rows(using: str = "default", *, ignore: set[str] = frozenset()) -> Rows:
     """Return every row of every model, with what its references mean, and without automatic keys that may change."""
+    meanings = _Meanings(using)
     return {
-        model._meta.label_lower: sorted(_row(instance, using) for instance in model._base_manager.using(using))
+        model._meta.label_lower: sorted(meanings.row(instance) for instance in model._base_manager.using(using))
         for model in apps.get_models(include_auto_created=True)
         if not model._meta.proxy
         and model._meta.app_label != "backups"
@@ -62,32 +63,66 @@ def files(directory: Path) -> dict[str, str]:
     }
 
 
-def _row(instance: Model, using: str, only: set[str] | None = None) -> tuple[tuple[str, str], ...]:
-    generic = {
-        field.fk_field: field.ct_field
-        for field in instance._meta.private_fields
-        if isinstance(field, GenericForeignKey)
-    }
-    values = {}
-    for field in instance._meta.local_concrete_fields:
-        if only is not None and field.name not in only:
-            continue
-        value = field.value_from_object(instance)
-        if isinstance(field, AutoField) and _identity(type(instance)) is not None:
-            continue
-        if field.remote_field and value is not None:
-            value = _meaning(field.related_model, {field.target_field.attname: value}, using)
-        elif field.name in generic and value is not None:
-            content_type = getattr(instance, instance._meta.get_field(generic[field.name]).attname)
-            if content_type is not None:
-                model = ContentType.objects.db_manager(using).get_for_id(content_type).model_class()
-                value = _meaning(model, {"pk": model._meta.pk.to_python(value)}, using)
-        elif isinstance(field, JSONField) and value is None:
-            value = "SQL NULL" if _is_null(instance, field, using) else "JSON null"
-        elif isinstance(value, memoryview):
-            value = bytes(value)
-        values[field.name] = repr(_sorted(value) if isinstance(field, JSONField) else value)
-    return tuple(sorted(values.items()))
+class _Meanings:
+    """What the rows of one database mean at one moment. Each row that is referred to is read once."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._known: dict[tuple[type[Model], str, Any], Any] = {}
+
+    def row(self, instance: Model, only: set[str] | None = None) -> tuple[tuple[str, str], ...]:
+        generic = {
+            field.fk_field: field.ct_field
+            for field in instance._meta.private_fields
+            if isinstance(field, GenericForeignKey)
+        }
+        values = {}
+        for field in instance._meta.local_concrete_fields:
+            if only is not None and field.name not in only:
+                continue
+            value = field.value_from_object(instance)
+            if isinstance(field, AutoField) and _identity(type(instance)) is not None:
+                continue
+            if field.remote_field and value is not None:
+                value = self._meaning(field.related_model, field.target_field.attname, value)
+            elif field.name in generic and value is not None:
+                content_type = getattr(instance, instance._meta.get_field(generic[field.name]).attname)
+                if content_type is not None:
+                    model = ContentType.objects.db_manager(self._using).get_for_id(content_type).model_class()
+                    value = self._meaning(model, "pk", model._meta.pk.to_python(value))
+            elif isinstance(field, JSONField) and value is None:
+                value = "SQL NULL" if self._is_null(instance, field) else "JSON null"
+            elif isinstance(value, memoryview):
+                value = bytes(value)
+            values[field.name] = repr(_sorted(value) if isinstance(field, JSONField) else value)
+        return tuple(sorted(values.items()))
+
+    def _meaning(self, model: type[Model], name: str, value: Any) -> Any:
+        key = (model, name, value)
+        if key not in self._known:
+            self._known[key] = self._read(*key)
+        return self._known[key]
+
+    def _read(self, model: type[Model], name: str, value: Any) -> Any:
+        """Say which row a reference means, without a primary key that is automatic where there is another way."""
+        found = model._base_manager.using(self._using).filter(**{name: value}).first()
+        if found is None:
+            return f"nothing at {name} {value!r}"
+        names = _identity(model)
+        if names is None or not isinstance(model._meta.pk, AutoField):
+            parent = model._meta.pk.remote_field
+            return self._meaning(parent.model, "pk", found.pk) if parent else (model._meta.label_lower, found.pk)
+        return (model._meta.label_lower, *self.row(found, _fields(model, names)))
+
+    def _is_null(self, instance: Model, field: JSONField) -> bool:
+        quote = connections[self._using].ops.quote_name
+        with connections[self._using].cursor() as cursor:
+            cursor.execute(
+                f"SELECT {quote(field.column)} IS NULL FROM {quote(instance._meta.db_table)}"
+                f" WHERE {quote(instance._meta.pk.column)} = %s",
+                [instance._meta.pk.get_db_prep_value(instance.pk, connections[self._using])],
+            )
+            return bool(cursor.fetchone()[0])
 
 
 def _sorted(value: Any) -> Any:
@@ -108,28 +143,5 @@ def _identity(model: type[Model]) -> list[str] | None:
     return next(iter([unique[:1]] * bool(unique) + sets), None)
 
 
-def _meaning(model: type[Model], key: dict[str, Any], using: str) -> Any:
-    """Say which row a reference means, without a primary key that is automatic where there is another way."""
-    found = model._base_manager.using(using).filter(**key).first()
-    if found is None:
-        return f"nothing at {key}"
-    names = _identity(model)
-    if names is None or not isinstance(model._meta.pk, AutoField):
-        parent = model._meta.pk.remote_field
-        return _meaning(parent.model, {"pk": found.pk}, using) if parent else (model._meta.label_lower, found.pk)
-    return (model._meta.label_lower, *_row(found, using, _fields(model, names)))
-
-
 def _fields(model: type[Model], names: list[str]) -> set[str]:
     return {field.name for field in model._meta.local_concrete_fields if {field.name, field.attname} & set(names)}
-
-
-def _is_null(instance: Model, field: JSONField, using: str) -> bool:
-    quote = connections[using].ops.quote_name
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"SELECT {quote(field.column)} IS NULL FROM {quote(instance._meta.db_table)}"
-            f" WHERE {quote(instance._meta.pk.column)} = %s",
-            [instance._meta.pk.get_db_prep_value(instance.pk, connections[using])],
-        )
-        return bool(cursor.fetchone()[0])

@@ -53,6 +53,7 @@ class Engine:
         self.directory = directory
         self._made: list[str] = []
         self._templates: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._seeded: System | None = None
         self._base = {**dj_database_url.parse(URLS[name]), "OPTIONS": OPTIONS[name]}
         try:
             with connected(self._base), connections["default"].cursor() as cursor:
@@ -62,7 +63,20 @@ class Engine:
 
     def fresh(self, *apps: str) -> dict[str, Any]:
         """Return the configuration of a migrated database that nobody else uses, with ``apps`` besides our own."""
-        template = self._template(apps)
+        return self._copy(self._template(apps))
+
+    def seeded(self, directory: Path) -> System:
+        """Return a system in a new directory with the demo data and one package of it, which are told and made once."""
+        if self._seeded is None:
+            told = System(self.name, self.fresh(), self.directory / "seeded")
+            with told.active():
+                for command in ("seed_demo", "create_backup"):
+                    assert told.run(command).code == 0
+            self._seeded = told
+        shutil.copytree(self._seeded.directory, directory)
+        return System(self.name, self._copy(self._seeded.configuration), directory)
+
+    def _copy(self, template: dict[str, Any]) -> dict[str, Any]:
         copy = self._configuration()
         if self.name == "sqlite":
             shutil.copyfile(template["NAME"], copy["NAME"])

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from tests import oracle
+from tests.engines import ENGINES
 from tests.systems import System
 
 # The audit trail grows with each attempt, and with each re-initialisation begins anew.
 TRAIL = {"core.auditevent"}
 
 
-@pytest.fixture
-def seeded(system: System) -> System:
-    """A system with the demo data and one package of it."""
-    assert system.run("seed_demo").code == 0
-    assert system.run("create_backup").code == 0
-    return system
+@pytest.fixture(params=ENGINES)
+def seeded(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
+    """A system on each engine in turn with the demo data and one package of it, active during the test."""
+    with new_system(request.param, seeded=True).active() as active:
+        yield active
 
 
 @pytest.fixture
@@ -40,9 +40,7 @@ def lite(new_system: Callable[..., System]) -> Iterator[System]:
 @pytest.fixture
 def shell(new_system: Callable[..., System]) -> Iterator[dict[str, str]]:
     """The environment of a seeded SQLite system with one package, for commands in processes of their own."""
-    with new_system("sqlite").active() as system:
-        system.run("seed_demo")
-        system.run("create_backup")
+    with new_system("sqlite", seeded=True).active() as system:
         yield {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "core.settings",
