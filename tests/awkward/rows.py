@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.db.models import Value as Sql
 
 from tests.awkward import models as m
+from tests.awkward.fields import Point
 
 BIG = 2**63 - 1
 
@@ -53,7 +54,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "back\\slashes": {"text": "\\N \\. \\\\ \\t '\" %s %% {x} ${y} \\x41", "char": "\\N"},
     "long text": {"text": "0123456789abcdef" * 8192},
     "not serialised": {"secret": "kept", "locked": "kept"},
-    "fields of their own": {"scrambled": "plain", "point": m.Point(-3, 4)},
+    "fields of their own": {"scrambled": "plain", "point": Point(-3, 4)},
     "stamps": {"stamped": datetime(2001, 2, 3, 4, 5, 6, 7, UTC), "first": datetime(2002, 2, 3, 4, 5, 6, 7, UTC)},
     "defaulted": {"defaulted": 7, "renamed": 9},
 }
