@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
-from django.db.models import JSONField, fields
+from django.db.models import fields
 
 from backups.databases.base import Database
 from backups.databases.lines import ABSENT, JSON, QUOTE, Choice, Kind, Lines, Piece, Value
@@ -21,7 +21,7 @@ from backups.records.record import Record
 from backups.records.relations import AnyField, final_field, get_field, related_model
 from backups.records.selection import Selection
 from backups.records.table import Reference, Table
-from backups.records.values import plain_type
+from backups.records.values import is_json_column, plain_type
 
 _KINDS = {int: Kind.INTEGER, bool: Kind.BOOLEAN, str: Kind.TEXT}
 _STOCK_KINDS: dict[Any, Kind] = {
@@ -176,7 +176,7 @@ class LineFormat:
 def _kind(field: AnyField) -> Kind | None:
     """Return what a column holds, or None for what only Python can write."""
     field = final_field(field)
-    if isinstance(field, JSONField):
+    if is_json_column(field):
         return Kind.JSON
     plain = plain_type(field)
     return _STOCK_KINDS.get(type(field)) if plain is None else _KINDS[plain]

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import JSONField, fields
+from django.db.models import fields
 
 from backups.pipeline import mapped
 from backups.records.jsontext import for_json_column, for_jsonb_column
@@ -19,7 +19,7 @@ from backups.records.parsing import Lines, Parser, Row, day, moment, naive_momen
 from backups.records.relations import AnyField, final_field
 from backups.records.rows import RowWriter
 from backups.records.table import Table
-from backups.records.values import Decoder, decoder, plain_type
+from backups.records.values import Decoder, decoder, is_json_column, plain_type
 
 Keys = Callable[[Any], Any] | dict[Any, Any]
 """From the primary key that a row has in the package to the one that it gets; a dict has only those that change."""
@@ -108,7 +108,7 @@ class LineParser:
     def _decoder(self, field: AnyField) -> Decoder:
         final = final_field(field)
         is_postgresql = self._connection.vendor == "postgresql"
-        if isinstance(final, JSONField):
+        if is_json_column(final):
             return for_jsonb_column if is_postgresql else for_json_column
         if type(final) is fields.DateField:
             return day

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import JSONField, Model
+from django.db.models import Model
 from django.db.models.expressions import Col
 
 from backups.records.relations import AnyField, final_field, get_field, related_model, target_field
+from backups.records.values import is_json_column
 
 Path = tuple[str, ...]
 Converter = Callable[[Any], Any]
@@ -114,7 +115,7 @@ class Selection:
     def _converters_of(self, alias: str, field: AnyField) -> list[Converter]:
         field = final_field(field)  # a foreign key's own type would not be converted
         column = Col(alias, field)
-        if isinstance(field, JSONField):
+        if is_json_column(field):
             return []  # read as text: see values.py
         operations = self.connection.ops.get_db_converters(column)
         converters = operations + column.get_db_converters(self.connection)

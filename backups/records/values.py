@@ -8,11 +8,12 @@ takes the short way.
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -58,8 +59,17 @@ def encoder(field: AnyField) -> Encoder | None:
     if kind in _PLAIN:
         return None
     if isinstance(field, JSONField):
-        return _encode_json
+        return _encode_json if is_json_column(field) else _json_contract_encoder(field)
     return _STOCK_ENCODERS.get(kind) or _contract_encoder(field)
+
+
+def is_json_column(field: AnyField) -> bool:
+    """Tell whether a column is that of Django's JSON field; a subclass may keep JSON in one of text, or encrypted."""
+    return (
+        isinstance(field, JSONField)
+        and field.get_internal_type() == "JSONField"
+        and type(field).db_type is JSONField.db_type
+    )
 
 
 def plain_type(field: AnyField) -> type | None:
@@ -70,12 +80,16 @@ def plain_type(field: AnyField) -> type | None:
 def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
     """Return the decoder of a column for one database. It raises ``ValueError`` for a value that does not fit."""
     field = final_field(field)
-    if isinstance(field, JSONField):
+    if is_json_column(field):
         return _decode_jsonb if connection.vendor == "postgresql" else _decode_json
     plain = plain_type(field)
 
     def decode(value: Any) -> Any:
         return field.get_db_prep_save(field.to_python(value), connection=connection)
+
+    def decode_json(value: Any) -> Any:
+        held = json.loads(for_json_column(value), cls=cast("JSONField", field).decoder)
+        return field.get_db_prep_save(held, connection=connection)
 
     def decode_plain(value: Any) -> Any:
         # What a stock field's column holds, every driver takes: a fifth of a restore's time would go into asking.
@@ -93,6 +107,8 @@ def decoder(field: AnyField, connection: BaseDatabaseWrapper) -> Decoder:
 
     if plain is not None:
         return decode_plain
+    if isinstance(field, JSONField):
+        return decode_json
     if isinstance(field, fields.DecimalField) and connection.vendor == "postgresql":
         return decode_numeric
     return decode_moment if type(field) is fields.DateTimeField else decode
@@ -157,6 +173,10 @@ def _contract_encoder(field: AnyField) -> Encoder:
         return _encode_protected(own)
 
     return encode
+
+
+def _json_contract_encoder(field: JSONField) -> Encoder:
+    return lambda value: loads(json.dumps(value, cls=field.encoder))
 
 
 def _encode_protected(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 from django.db import models
@@ -16,6 +17,19 @@ class ScrambledField(models.TextField):
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else base64.b64decode(value).decode()
+
+
+class SealedJSONField(models.JSONField):
+    """JSON that is no JSON in the database."""
+
+    def get_internal_type(self) -> str:
+        return "TextField"
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return None if value is None else base64.b64encode(json.dumps(value, cls=self.encoder).encode()).decode()
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else json.loads(base64.b64decode(value), cls=self.decoder)
 
 
 class Point:

@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models.functions import Lower, Upper
 
 from core.natural_keys import NaturalKeyModel
-from tests.awkward.fields import PointField, ScrambledField
+from tests.awkward.fields import PointField, ScrambledField, SealedJSONField
 
 
 class Value(models.Model):
@@ -41,6 +42,7 @@ class Value(models.Model):
     locked = models.CharField(max_length=50, null=True, editable=False)
     scrambled = ScrambledField(null=True)
     point = PointField(null=True)
+    sealed = SealedJSONField(null=True, encoder=DjangoJSONEncoder)
     stamped = models.DateTimeField(auto_now=True)
     first = models.DateTimeField(auto_now_add=True)
     upper = models.GeneratedField(

@@ -55,6 +55,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "long text": {"text": "0123456789abcdef" * 8192},
     "not serialised": {"secret": "kept", "locked": "kept"},
     "fields of their own": {"scrambled": "plain", "point": Point(-3, 4)},
+    "sealed json": {"sealed": {"ü": [1, None, 1e20, True], "a": [0.1 + 0.2, "🎉"]}},
+    "sealed text": {"sealed": "null"},
     "stamps": {"stamped": datetime(2001, 2, 3, 4, 5, 6, 7, UTC), "first": datetime(2002, 2, 3, 4, 5, 6, 7, UTC)},
     "defaulted": {"defaulted": 7, "renamed": 9},
 }

@@ -89,6 +89,8 @@ def test_awkward_rows_differ_only_by_what_the_file_did_not_have(
         models.Dangling.objects.all().delete()
         models.RefersToTwin.objects.all().delete()
         models.Value.objects.create(name="line feed", text="one\ntwo")
+        if form == "xml":
+            models.Value.objects.filter(sealed__isnull=False).delete()  # JSON that is stored as text
         if form == "jsonl":
             models.Moment.objects.all().delete()  # unique times that differ only in microseconds
             models.RefersToFalsy.objects.all().delete()  # natural references to what is false become null
