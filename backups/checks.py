@@ -317,7 +317,7 @@ def _media_directories() -> list[Path]:
 
 def _served_directories() -> list[Path]:
     static: list[Any] = [entry[1] if isinstance(entry, list | tuple) else entry for entry in settings.STATICFILES_DIRS]
-    named: list[Any] = [settings.MEDIA_ROOT, settings.STATIC_ROOT, *static]
+    named: list[Any] = [*_media_directories(), settings.MEDIA_ROOT, settings.STATIC_ROOT, *static]
     return list(dict.fromkeys(Path(directory).resolve() for directory in named if directory))
 
 

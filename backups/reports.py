@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import socket
 from contextlib import suppress
 from dataclasses import asdict
@@ -195,8 +195,8 @@ def _has_tables(using: str) -> bool:
 
 def _account() -> str:
     try:
-        return _fitting(getpass.getuser(), 150)  # the environment says what it likes
-    except (KeyError, OSError):  # a container's user without a name
+        return _fitting(pwd.getpwuid(os.getuid()).pw_name, 150)  # LOGNAME says what somebody likes
+    except KeyError:  # a container's user without a name
         return str(os.getuid())
 
 

@@ -6,9 +6,9 @@ longer agrees with what follows it. Only the newest events can vanish unnoticed:
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
+import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -126,8 +126,8 @@ def verify(using: str = DEFAULT_DB_ALIAS) -> TrailCheck:
 def operating_system_account() -> str:
     """Return who runs this process on which host, such as ``os:deploy@edms1``."""
     try:
-        account = getpass.getuser().encode(errors="backslashreplace").decode()  # the environment says what it likes
-    except (KeyError, OSError):  # a container's user may have no name (OSError from Python 3.13 on)
+        account = pwd.getpwuid(os.getuid()).pw_name.encode(errors="backslashreplace").decode()  # LOGNAME can be set
+    except KeyError:  # a container's user may have no name
         account = str(os.getuid())
     return f"os:{account}@{platform.node()}"[:150]
 

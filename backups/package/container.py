@@ -80,6 +80,10 @@ class Member:
         return self.start + self.size
 
 
+class ContentChanged(BackupError):
+    """Content that is not what it was when its size and CRC were taken."""
+
+
 def is_allowed(name: str) -> bool:
     """Return whether a member may have this name; none leads out of the directory it is unpacked in."""
     if _NAME.fullmatch(name) is None or len(name.encode()) > MAX_NAME_BYTES:
@@ -100,7 +104,7 @@ class ContainerWriter:
         return name in self._members
 
     def add(self, name: str, size: int, crc32: int, chunks: Iterable[bytes]) -> None:
-        """Write one member. Raises ``BackupError`` where the chunks are not what size and CRC promise."""
+        """Write one member. Raises ``ContentChanged`` where the chunks are not what size and CRC promise."""
         if not is_allowed(name) or name in self._members:
             raise BackupError(f"a package cannot have a member {name!r}, or not twice")
         member = Member(name, self._offset, size, crc32)
@@ -111,7 +115,7 @@ class ContainerWriter:
             found = zlib.crc32(chunk, found)
             self._file.write(chunk)
         if (written, found) != (size, crc32):
-            raise BackupError(f"the content of {name} changed while it was read", hint="try again")
+            raise ContentChanged(f"the content of {name} changed while it was read", hint="try again")
         self._members[name] = member
         self._offset = member.end
 

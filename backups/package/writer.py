@@ -50,7 +50,7 @@ class PackageWriter:
             writer.finish()
 
     def add_file(self, sha256: str, size: int, crc32: int, chunks: Iterable[bytes]) -> None:
-        """Write the content of a stored file, unless the package has it. Raises ``BackupError`` if it has changed."""
+        """Write a stored file's content, unless the package has it. Raises ``ContentChanged`` if it has changed."""
         name = f"files/{sha256}"
         if name not in self._container:
             self._container.add(name, size, crc32, chunks)

@@ -18,6 +18,7 @@ from django.utils import timezone
 from backups import conf, databases, files, reports
 from backups.errors import BackupError, DifferencesFound, UsageError
 from backups.models import CHARACTERS
+from backups.package.container import ContentChanged
 from backups.package.manifest import FileRecord, FilesEntry, Manifest, ModelEntry
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter, hash_stream
@@ -283,10 +284,16 @@ class _Snapshot:
         """Read a file twice: its hash is its name in the package, and the second reading proves that it held still."""
         try:
             size, crc32, sha256 = hash_stream(_read(storage, alias, name))
-            writer.add_file(sha256, size, crc32, _read(storage, alias, name))
         except FileNotFoundError:
             absent = 0 if (alias, name) in self.unnamed else None
             return FileRecord(storage=alias, name=name, size=absent, sha256=None)
+        try:
+            writer.add_file(sha256, size, crc32, _read(storage, alias, name))
+        except (FileNotFoundError, ContentChanged) as error:  # the member has begun: there is no way back
+            raise BackupError(
+                f"the file {name!r} in storage {alias!r} changed while it was read",
+                hint="try again when nobody writes it",
+            ) from error
         except OSError as error:
             raise BackupError(
                 f"the package cannot be written: {error.strerror or error}", hint="see the disk that it is written to"

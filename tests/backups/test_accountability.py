@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def recorded(seeded: System) -> Iterator[Callable[..., None]]:
         assert seeded.run(*command).code == code
         report = RestoreReport.objects.exclude(id__in=reports).get()
         assert (report.operation, report.verdict, report.state) == (operation, verdict, "finished")
-        assert (report.account, report.host) == (getpass.getuser(), socket.gethostname())
+        assert (report.account, report.host) == (pwd.getpwuid(os.getuid()).pw_name, socket.gethostname())
         assert timezone.now() - timedelta(minutes=1) < report.started <= report.finished
         assert package in report.package
         assert options.items() <= report.options.items()
@@ -56,9 +57,15 @@ def test_what_is_done_is_recorded(recorded: Callable[..., None]) -> None:
     recorded("restore", "proved", "backup-", "restore_backup", "latest", mode="merge", undo=False)
 
 
+def test_whoever_sets_logname_is_who_he_is(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody else")
+    assert lite.run("create_backup").code == 0
+    assert RestoreReport.objects.get().account == pwd.getpwuid(os.getuid()).pw_name
+
+
 @pytest.mark.parametrize("account", ["x" * 200, os.fsdecode(b"caf\xe9"), "\x1b[31m"])
 def test_an_account_of_any_name_is_recorded(seeded: System, monkeypatch: pytest.MonkeyPatch, account: str) -> None:
-    monkeypatch.setenv("LOGNAME", account)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_name=account))
     done = seeded.run("create_backup", "--json")
     assert (done.code, "receiver_failed" in done.out) == (0, False), done.out + done.err
     report = RestoreReport.objects.latest("started")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from backups.models import Backup
 from backups.package.reader import PackageReader
 from backups.package.writer import PackageWriter
 from backups.services import catalogue
-from documents.models import DocumentVersion
+from documents.models import Document, DocumentVersion
 from tests import oracle
 from tests.backups.conftest import nothing_changes
 from tests.systems import System
@@ -82,6 +83,30 @@ def test_a_file_that_is_missing_stops_the_backup(seeded: System, package: Path) 
     assert version.file.name in refused.err
     assert "--allow-missing-files" in refused.err
     assert list(seeded.packages.iterdir()) == [package]
+
+
+@pytest.mark.parametrize("command", [["create_backup", "--allow-missing-files"], ["restore_backup", "latest"]])
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"edited")])
+def test_a_file_that_vanishes_or_changes_between_its_readings_is_named(
+    lite: System, monkeypatch: pytest.MonkeyPatch, command: list[str], change: Callable[[Path], object]
+) -> None:
+    assert (lite.run("seed_demo").code, lite.run("create_backup").code) == (0, 0)
+    Document.objects.update(title="edited")
+    name = DocumentVersion.objects.first().file.name  # type: ignore[union-attr]
+    content, original = (lite.media / name).read_bytes(), PackageWriter.add_file
+
+    def add_file(self: PackageWriter, sha256: str, *arguments: Any) -> None:
+        if sha256 == hashlib.sha256(content).hexdigest():
+            change(lite.media / name)
+        original(self, sha256, *arguments)
+
+    monkeypatch.setattr(PackageWriter, "add_file", add_file)
+    done = lite.run(*command)
+
+    assert done.code == 1
+    assert f"the file {name!r} in storage 'default' changed while it was read" in done.err
+    assert len(list(lite.packages.iterdir())) == 1
+    assert Document.objects.filter(title="edited").exists()
 
 
 def test_a_file_that_is_missing_is_named_in_the_package_where_that_was_asked_for(seeded: System, package: Path) -> None:
