@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import platform
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -36,22 +37,27 @@ Every failure has to end in one of two states: done and proved, or unchanged and
     .venv/bin/python -m tests.faults --output docs/reliability.md
 
 has seen: it makes failures happen to real processes on real databases, and looks at what is left with the databases'
-own drivers, not with the engine: rows, sequences, indexes, constraints, and the hash of every media file.
+own drivers, not with the engine: rows, sequences, indexes, constraints, and the hash of every media file. Of the audit
+trail, which grows with every attempt, what was there before is compared, and the whole of it verified.
 
 * **SIGKILL, SIGTERM, SIGINT** come at moments spread over an operation's whole work; **connection ended** is the
   server ending the connections of a process that works. Afterwards a next command runs. Then the system has to be
   exactly as before or as after; every file with a package's name has to be a sound package; nothing temporary may be
   left, neither file nor scratch database; the report has to say what became of the operation, *interrupted* where it
-  was killed; and the next attempt has to succeed. On every eighth table a second process works, as on large ones. For
+  was killed; the next attempt has to succeed, and the audit trail to verify. On every eighth table a second process
+  works, and every table is loaded in bulk, without its indexes where the engine allows that, as large ones are. For
   `create_backup` and `recovery_drill`, which change nothing, *before* and *after* say whether they were done.
-* **A writer at work** commits transactions that each keep a sum and add two rows that belong together. A package that
-  is made meanwhile, restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has
-  to be in its safety backup.
+* **A writer at work** commits transactions that each keep a sum, add a document with a version, its file, a type and a
+  group, edit a document, and delete an older one with all that belongs to it. A package that is made meanwhile,
+  restored elsewhere, has to show one moment; what a restore or a re-initialisation has removed has to be in its safety
+  backup; the writer may be refused by a lock, and has to go on afterwards.
 * **Two at once**: one is stopped in the middle, the others, on a host of another name, have to exit with 6 and say
-  which one runs, since when and where. Then it goes on; or it is killed, and another one has to run.
+  which one runs, since when and where. Then it goes on; or it is killed, and another one has to run. Drills exclude
+  each other alone: they have a scratch database, and may run beside any other operation.
 * **Server restarted**: every process of the database's server is killed at moments spread over the operation, and
   started again. **Disk full: database** fills the disk that the server keeps everything on, for five seconds or until
-  the operation has ended; a server that this kills is started again. Then the same has to hold as after a kill.
+  the operation has ended, with 5,000 rows; a server that this kills is started again. Then the same has to hold as
+  after a kill. *Unnoticed* is one that was done while its server never said that there was no room.
 * **Clock set back** by three days since the last backup: operations work, an undo brings back the moment before, the
   audit trail verifies, and `latest` is refused until the clock is right.
 * **Disks, files and names**: the operation is refused with a message, nothing has changed, nothing is left, and it
@@ -80,6 +86,8 @@ called a failure of the database. All are mended. A crash leaves sequences of Po
 at once, and goes on behind them.
 """
 
+FILL_ROWS = 5000
+"""Rows beside the demo data that a database has to find room for when its disk is full."""
 HEAD = ("fault", "engine", "operation", "outcomes", "count", "violations")
 
 
@@ -89,7 +97,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, metavar="N", help="signals to each engine (%(default)s)")
     parser.add_argument("--cuts", type=int, default=40, metavar="N", help="connections to end (%(default)s)")
     parser.add_argument("--restarts", type=int, default=25, metavar="N", help="servers to kill (%(default)s)")
-    parser.add_argument("--fills", type=int, default=25, metavar="N", help="databases' disks to fill (%(default)s)")
+    parser.add_argument("--fills", type=int, default=20, metavar="N", help="databases' disks to fill (%(default)s)")
     parser.add_argument("--minutes", type=float, default=600, metavar="N", help="no more kills after so many")
     parser.add_argument("--writers", type=int, default=10, metavar="N", help="runs beside a writer (%(default)s)")
     parser.add_argument("--scale", type=int, default=0, metavar="N", help="rows beside the demo data (%(default)s)")
@@ -116,6 +124,10 @@ def _on(options: Namespace, engine: str) -> list[Tally]:
             for tally in _all(world, own, options):
                 _tell(tally)
                 tallies.append(tally)
+        with own_world(engine, scale=max(options.scale, FILL_ROWS)) as (world, own):
+            for tally in fill(world, own, options.fills, until=options.until):
+                _tell(tally)
+                tallies.append(tally)
     except Exception:  # noqa: BLE001  what has been seen until then is told all the same
         tallies.append(Tally("these faults themselves", engine, "", violations=[traceback.format_exc()]))
         _tell(tallies[-1])
@@ -135,14 +147,14 @@ def _all(world: World, own: Own, options: Namespace) -> Iterator[Tally]:
     yield from clock(world)
     yield from cut(world, options.cuts, until=options.until)
     yield from restart(world, own, options.restarts, until=options.until)
-    yield from fill(world, own, options.fills, until=options.until)
     yield from kill(world, options.kills, until=options.until)
 
 
 def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, minutes: float) -> str:
     violations = [f"* {tally.fault}, {tally.engine}: {one}" for tally in tallies for one in tally.violations]
     head = (
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, Python {platform.python_version()}:"
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}, {platform.system()} {platform.machine()},"
+        f" Python {platform.python_version()}:"
         f" {sum(tally.count for tally in tallies)} faults on {', '.join(engines)} in {minutes:.0f} minutes"
         f" (`--kills {options.kills} --cuts {options.cuts} --restarts {options.restarts} --fills {options.fills}"
         f" --writers {options.writers} --scale {options.scale} --minutes {options.minutes:g}`),"
@@ -150,6 +162,11 @@ def _as_markdown(tallies: list[Tally], engines: list[str], options: Namespace, m
     )
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(tally) for tally in tallies)]
     return "\n".join([head, "", *(f"| {' | '.join(row)} |" for row in rows), "", *violations]).rstrip() + "\n"
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _row(tally: Tally) -> tuple[str, ...]:

@@ -44,12 +44,12 @@ def kill(
 def cut(
     world: World, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
 ) -> list[Tally]:
-    """End the connections to the database ``count`` times, shared among the operations, or as there is time for."""
+    """End the connections to the database and its drills' ``count`` times, shared among the operations."""
     if not world.server.can_cut:
         return []
 
     def happen(process: Process) -> bool:
-        return world.server.cut(world.name) > 0
+        return sum(world.server.cut(name) for name in (world.name, *world.left_databases())) > 0
 
     return _disturbed("connection ended", happen, world, count, operations, until)
 
@@ -73,7 +73,10 @@ def restart(
 def fill(
     world: World, own: Own, count: int, operations: tuple[Operation, ...] = OPERATIONS, until: float = math.inf
 ) -> list[Tally]:
-    """Fill the disk of the database for some seconds, or until the operation has ended."""
+    """Fill the disk of the database for some seconds, or until the operation has ended.
+
+    An operation that is done, and whose server has not said that anything was full, has not noticed it.
+    """
 
     def happen(process: Process) -> bool:
         with own.full(), suppress(TimeoutExpired):
@@ -84,7 +87,9 @@ def fill(
         tally = Tally("disk full: database", world.engine, "")
         tally.leave_out("nothing may be mounted")
         return [tally]
-    return _disturbed("disk full: database", happen, world, count, operations, until)
+    return _disturbed(
+        "disk full: database", happen, world, count, operations, until, lambda: "" if own.was_full() else ", unnoticed"
+    )
 
 
 def _disturbed(
@@ -94,12 +99,13 @@ def _disturbed(
     count: int,
     operations: tuple[Operation, ...],
     until: float,
+    comment: Callable[[], str] = str,
 ) -> list[Tally]:
     tallies: dict[str, Tally] = {}
     for course, moment, _ in _plan(world, count, operations, SIGNALS, until):
         operation = course.operation.name
         tally = tallies.setdefault(operation, Tally(fault, world.engine, operation))
-        _strike(world, course, moment, tally, happen, frozenset({0, 1}))
+        _strike(world, course, moment, tally, happen, frozenset({0, 1}), comment)
     return [tallies[key] for key in sorted(tallies)]
 
 
@@ -112,11 +118,12 @@ def _plan(
 ) -> Iterator[tuple[Course, float, signal.Signals]]:
     """Spread moments over every operation's run, and go through them in no order, so that it can end at any."""
     courses = [Course.of(operation, world) for operation in operations]
-    plan = [
-        (course, course.seconds * (number + 0.5) / share, signals[number % len(signals)])
+    moments = [
+        (course, course.seconds * (number + 0.5) / share)
         for course, share in zip(courses, _shares(count, len(courses)), strict=True)
         for number in range(share)
     ]
+    plan = [(*moment, signals[number % len(signals)]) for number, moment in enumerate(moments)]
     random.Random(count).shuffle(plan)
     for one in plan:
         if time.monotonic() > until:
@@ -131,6 +138,7 @@ def _strike(
     tally: Tally,
     happen: Callable[[Process], bool],
     codes: frozenset[int],
+    comment: Callable[[], str] = str,
 ) -> None:
     def disturb(process: Process) -> bool:
         try:
@@ -143,6 +151,7 @@ def _strike(
         result = trial(world, course, disturb, codes)
         if result is not None:
             outcome, violations = result
+            outcome += comment() if outcome == "after" else ""
             tally.add(outcome, [f"at {moment:.2f} of {course.seconds:.2f} s: {found}" for found in violations])
             return
         moment *= 0.8

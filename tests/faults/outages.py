@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -47,17 +49,26 @@ def _pipe(world: World) -> Iterator[None]:
     path.write_bytes(content)
 
 
+CHANGING = 2_000_000
+"""Bytes of a file that changes."""
+CHANGES = 5
+"""Attempts at a backup while it does."""
+
+
 @contextmanager
 def _changing(world: World) -> Iterator[None]:
-    """Have a file change all the time, in place, without changing its size."""
+    """Have a file overwritten from its begin to its end all the time, with one letter and then with another."""
     path = _one(world)
     content, done = path.read_bytes(), threading.Event()
 
     def change() -> None:
-        while not done.is_set():
-            for filling in (b"a", b"b"):
-                path.write_bytes(filling * 2_000_000)
+        with path.open("r+b", buffering=0) as file:
+            while not done.is_set():
+                for letter in (b"a", b"b"):
+                    file.seek(0)
+                    file.write(letter * CHANGING)
 
+    path.write_bytes(b"b" * CHANGING)
     thread = threading.Thread(target=change)
     thread.start()
     yield
@@ -143,15 +154,15 @@ Fault = tuple[str, Place, tuple[Operation, ...], frozenset[int], str]
 FAULTS: tuple[Fault, ...] = (
     (
         "disk full: packages",
-        lambda world: world.on_a_small_disk(world.packages, "12k"),
+        lambda world: world.on_a_small_disk(world.packages, 3),
         (CREATE, REPLACE, REINIT),
         frozenset({1}),
         "No space left",
     ),
     (
         "disk full: media",
-        lambda world: world.on_a_small_disk(world.media, "12k"),
-        (MERGE,),
+        lambda world: world.on_a_small_disk(world.media, 1),
+        (MERGE, REPLACE),
         frozenset({1}),
         "No space left",
     ),
@@ -194,7 +205,8 @@ def outages(world: World, faults: Sequence[Fault] = FAULTS) -> Iterator[Tally]:
         for operation in operations:
             tally = Tally(fault, world.engine, operation.name)
             try:
-                tally.add(*_refused(world, operation, place, codes, words))
+                for _ in range(CHANGES if place is _changing else 1):
+                    tally.add(*_refused(world, operation, place, codes, words))
             except PermissionError as error:
                 tally.leave_out(str(error))
             yield tally
@@ -215,6 +227,8 @@ def _refused(
         if ended.code and (litter := world.litter()):
             violations.append(f"left: {litter}")
         packages = world.finished("backup-")
+        if place is _changing and not ended.code and not _has_been_there(packages[0]):
+            violations.append("the package has what the file never was")
         if ended.code and packages:
             violations.append(f"there is a package: {packages}")
         if place in NAMES and operation is CREATE and before:
@@ -226,6 +240,13 @@ def _refused(
     if again.code:
         violations.append(f"the next attempt ended with {again.code}: {again.err[-400:]}")
     return "refused" if ended.code else "done", violations
+
+
+def _has_been_there(package: Path) -> bool:
+    """Whether a package has a content that the changing file had at one moment: one letter up to a place, then one."""
+    with zipfile.ZipFile(package) as archive:
+        files = [archive.read(name) for name in archive.namelist() if name.startswith("files/")]
+    return any(len(content) == CHANGING and re.fullmatch(b"a*b*|b*a*", content) for content in files)
 
 
 def clock(world: World, operations: Sequence[Operation] = OPERATIONS) -> Iterator[Tally]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,10 @@ POSTGRESQL = (
 MARIADB = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--bind-address=127.0.0.1")
 
 
+FULL = re.compile("No space left|[Dd]isk is full|[Ee]rr(?:no|or):? 28|starting crash recovery", re.IGNORECASE)
+"""What servers say of a full disk; one that says nothing and dies of it recovers."""
+
+
 class Own:
     """A disk in memory, where that is permitted, with the database of one engine on it, and its server."""
 
@@ -38,7 +43,8 @@ class Own:
         except PermissionError:
             self.is_small = False
         self.directory.chmod(0o755)
-        self._data = self.directory / "data"
+        self._data, self._log = self.directory / "data", self.directory / "log"
+        self._said = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._port = _free_port()
         try:
@@ -104,6 +110,12 @@ class Own:
             if self.engine != "sqlite":
                 self.start()
 
+    def was_full(self) -> bool:
+        """Whether the server has said since it was last asked that its disk is full, or has died of it."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        said, self._said = text[self._said :], len(text)
+        return FULL.search(said) is not None
+
     def close(self) -> None:
         self.kill()
         if self.is_small:
@@ -130,7 +142,7 @@ class Own:
             socket_file = self.directory / "socket"
             where = (f"--datadir={self._data}", f"--socket={socket_file}", f"--port={self._port}")
             command = (_program("mariadbd"), "--no-defaults", *where, *MARIADB)
-        with (self.directory / "log").open("ab") as log:
+        with self._log.open("ab") as log:
             return subprocess.Popen(
                 command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._account
             )

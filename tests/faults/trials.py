@@ -83,7 +83,7 @@ class Course:
         before = world.state()
         seconds = _seconds(world, *operation.arguments(world))
         world.reset(operation.start)
-        seconds = min(seconds, _seconds(world, *operation.arguments(world)))
+        seconds = max(seconds, _seconds(world, *operation.arguments(world)))  # a moment after the end is tried earlier
         after = world.state()
         if operation.name in {"create_backup", "recovery_drill"} and (found := before.differences(after)):
             raise RuntimeError(f"{operation.name} changes the system: {found}")
@@ -120,6 +120,7 @@ def trial(world: World, course: Course, disturb: Disturb, codes: frozenset[int])
     violations += _succeeds(world, operation.arguments(world), "the next attempt")
     if course.after.differences(world.state()) and not _is_numbered_anew(world, course):
         violations.append(f"after the next attempt: {course.after.differences(world.state())}")
+    violations += _succeeds(world, ["verify_audit_trail"], "the audit trail")
     if litter := world.litter():
         violations.append(f"left after the next attempt: {litter}")
     violations += [_unfinished(package) for package in world.finished() if broken(package)]

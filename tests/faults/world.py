@@ -216,6 +216,9 @@ class World:
         rows = {
             table: [_masked(row, self.begun) for row in rows] for table, rows in self.server.rows(self.name).items()
         }
+        events = self.server.query(self.name, "SELECT hash, time FROM core_auditevent")
+        old = [str(hashed) for hashed, time in events if str(time) < f"{self.begun:%Y-%m-%d %H:%M:%S}"]
+        rows["core_auditevent"] = [(("hash", hashed),) for hashed in old]
         return State(
             rows={table: sorted(found) for table, found in rows.items()},
             sequences=self.server.sequences(self.name),
@@ -272,11 +275,15 @@ class World:
         return [(operation, state, verdict, bool(committed)) for operation, state, verdict, committed in rows]
 
     @contextmanager
-    def on_a_small_disk(self, directory: Path, size: str) -> Iterator[None]:
-        """Put a directory and what it holds on a disk of its own. Raises ``PermissionError`` where nobody may."""
+    def on_a_small_disk(self, directory: Path, pages: int) -> Iterator[None]:
+        """Put a directory and what it holds on a disk of its own, with so many pages of 4 KiB free.
+
+        Raises ``PermissionError`` where nobody may.
+        """
+        pages += sum(-(-path.stat().st_size // 4096) for path in directory.rglob("*") if path.is_file())
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(directory, kept, dirs_exist_ok=True)
-            mount("-t", "tmpfs", "-o", f"size={size},mode=700", "faults", str(directory))
+            mount("-t", "tmpfs", "-o", f"size={4 * pages}k,mode=700", "faults", str(directory))
             try:
                 shutil.copytree(kept, directory, dirs_exist_ok=True)
                 yield

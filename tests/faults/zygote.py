@@ -162,10 +162,12 @@ def _set_clock(ahead: float) -> None:
     timezone.now = lambda: now() + timedelta(seconds=ahead)
 
 
-def _share() -> None:
-    """Have second processes work on some tables, as on large ones."""
+def _work_as_on_large_tables() -> None:
+    """Have second processes work on some tables, and every table be loaded in bulk, as large ones are."""
     from backups import pipeline
+    from backups.services import load
 
+    load.BULK_ROWS = 1
     start, calls = pipeline._started, itertools.count(1)
     pipeline.FEW = 0
     pipeline._started = lambda function: None if next(calls) % SHARING else start(function)
@@ -183,7 +185,7 @@ def _warm_up() -> Any:
     for name, app in get_commands().items():
         if app in settings.INSTALLED_APPS and not app.startswith("django"):
             load_command_class(app, name)
-    _share()
+    _work_as_on_large_tables()
     connections["default"].ensure_connection()
     connections["default"].close()
     return execute_from_command_line
