@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -74,15 +75,15 @@ def test_golden_signed_and_encrypted_packages_are_restored(
         assert lite.run("restore_backup", str(ENCRYPTED)).code == 4
 
 
-if shutil.which("age"):
-
-    def test_the_age_command_opens_a_golden_package_and_makes_one_that_is_restored(
-        lite: System, tmp_path: Path
-    ) -> None:
-        identity = KEYS / "identity.txt"
-        opened = subprocess.run(["age", "-d", "-i", identity, ENCRYPTED], capture_output=True, check=True)
-        assert opened.stdout == SIGNED.read_bytes()
-        recipient = subprocess.run(["age-keygen", "-y", identity], capture_output=True, check=True, text=True)
-        made = tmp_path / "made.zip.age"
-        subprocess.run(["age", "-r", recipient.stdout.strip(), "-o", made, GOLDEN], check=True)
-        assert lite.run("restore_backup", str(made), "--identity", str(identity)).code == 0
+def test_the_age_command_opens_a_golden_package_and_makes_one_that_is_restored(lite: System, tmp_path: Path) -> None:
+    if shutil.which("age") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the age command is not installed")
+        pytest.skip("THE age COMMAND IS NOT INSTALLED")
+    identity = KEYS / "identity.txt"
+    opened = subprocess.run(["age", "-d", "-i", identity, ENCRYPTED], capture_output=True, check=True)
+    assert opened.stdout == SIGNED.read_bytes()
+    recipient = subprocess.run(["age-keygen", "-y", identity], capture_output=True, check=True, text=True)
+    made = tmp_path / "made.zip.age"
+    subprocess.run(["age", "-r", recipient.stdout.strip(), "-o", made, GOLDEN], check=True)
+    assert lite.run("restore_backup", str(made), "--identity", str(identity)).code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from django.contrib.sessions.models import Session
 
 from backups.errors import PackageDamaged
 from backups.models import Backup
+from backups.package.container import ContainerWriter
 from backups.package.reader import PackageReader
 from backups.records.record import parse
 from backups.records.table import Table
 from core.models import AuditEvent
 from tests.backups.conftest import nothing_changes
+from tests.benchmarks import processes
+from tests.benchmarks.processes import Pipeline
 from tests.systems import System
 
 HOSTILE = Path(__file__).parent.parent / "golden" / "hostile"
@@ -82,7 +86,7 @@ OUTCOMES = {
     "scrypt-beside-another.zip.age": (4, "the header of the encrypted package is damaged"),
     "scrypt-for-ever.zip.age": (4, "the header of the encrypted package is damaged"),
     "size-lie.zip": (4, "the header of config/a is damaged"),
-    "symbolic-link.zip": (4, "the end of the file is not that of a package"),
+    "symbolic-link.zip": (4, "the directory entry of data/core.user/00000.jsonl.zst is damaged"),
     "terminal-escapes.zip": (5, "auth.group.\\u001b]0;owned\\u0007\\u001b[2J\\u202etrusted: only in the package"),
     "zip-local-name-no-text.zip": (4, "zip-local-name-no-text.zip cannot be read"),
     "zip-name-no-text.zip": (4, "zip-name-no-text.zip cannot be read"),
@@ -150,3 +154,20 @@ def test_what_packages_leave_out_stays_out_where_schemas_may_differ(lite: System
     assert f"model_without_home {label}" in restored.out
     assert not Session.objects.exists()
     assert not Backup.objects.exists()
+
+
+def test_very_many_members_are_refused_in_bounded_memory(shell: dict[str, str], tmp_path: Path) -> None:
+    package, count = tmp_path / "many.zip", 100_000
+    with package.open("wb") as file:
+        writer = ContainerWriter(file)
+        for number in range(count):
+            writer.add(f"files/{number:064x}", 0, 0, [])
+        writer.finish(b"{}")
+    peaks = []
+    for one, words in ((package, "does not say that this is a package"), (HOSTILE / "name-control.zip", "no member")):
+        done = processes.run(
+            Pipeline(stages=[[sys.executable, "manage.py", "inspect_backup", str(one)]], environment=shell)
+        )
+        assert words in done.err
+        peaks.append(done.peak)
+    assert peaks[0] - peaks[1] < 1024 * count

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,24 @@ def test_what_a_database_quotes_is_redacted() -> None:
         "Duplicate entry '[redacted]' for key 'alice'"
     )
     assert token[:20] not in without_secrets(f"Duplicate entry '{token[:64]}' for key", values)
+
+
+def test_secrets_are_in_no_process_list(shell: dict[str, str]) -> None:
+    environment = shell | {"BACKUPS_PASSPHRASE": "correct horse", "BACKUPS_IDENTITY": "AGE-SECRET-KEY-1QQQ"}
+    shown = set()
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "create_backup", "--passphrase"], env=environment, stdout=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None:
+            for one in (process.pid, *children(process.pid)):
+                with suppress(OSError):  # which has ended
+                    shown.add(Path(f"/proc/{one}/cmdline").read_text())
+    assert process.returncode == 0
+    assert any("--passphrase" in line for line in shown)
+    assert not any("correct horse" in line or "AGE-SECRET" in line for line in shown)
+
+
+def children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []

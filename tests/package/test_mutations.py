@@ -59,24 +59,24 @@ def is_named(message: str, name: str) -> bool:
     return name in message or (name == "the end of the file" and f"{MANIFEST} is not what was written" in message)
 
 
-def test_every_flipped_bit_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
     chance = random.Random(1)
     for begin, end, name in extents(whole):
-        for position in range(begin, end, 2):
+        for position in range(begin, end):
             data = bytearray(whole)
             data[position] ^= 1 << chance.randrange(8)
             message = refusal(tmp_path / "damaged", bytes(data))
             assert is_named(message, name), (position, name, message)
 
 
-def test_every_removed_byte_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
+def test_a_removed_byte_anywhere_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
     for begin, end, name in extents(whole):
         for position in range(begin, end, 3):
             message = refusal(tmp_path / "damaged", whole[:position] + whole[position + 1 :])
             assert is_named(message, name), (position, name, message)
 
 
-def test_every_added_byte_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
+def test_an_added_byte_anywhere_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
     for begin, end, name in extents(whole):
         assert refusal(tmp_path / "damaged", whole[:begin] + b"\0" + whole[begin:]), name  # between two parts
         for position in range(begin + 1, end, 3):
@@ -87,7 +87,7 @@ def test_every_added_byte_is_noticed_and_its_place_named(whole: bytes, tmp_path:
     assert refusal(tmp_path / "damaged", whole + b"\0")
 
 
-def test_every_truncation_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
+def test_a_truncation_anywhere_is_noticed_and_its_place_named(whole: bytes, tmp_path: Path) -> None:
     for begin, end, name in extents(whole):
         assert refusal(tmp_path / "damaged", whole[:begin])
         for length in range(begin + 1, end, 3):
