@@ -313,10 +313,10 @@ class OperationCommand(EngineCommand):
             raise TargetNotReady(
                 "this destroys data, and nobody is there to confirm it", hint="use --no-input in scripts"
             )
-        self.stderr.write(warning)
-        self.stderr.write(f"Type {word!r} to go on: ", ending="")
-        self.stderr.flush()
         try:
+            self.stderr.write(warning)
+            self.stderr.write(f"Type {word!r} to go on: ", ending="")
+            self.stderr.flush()
             typed = input()
         except (EOFError, KeyboardInterrupt, UnicodeDecodeError) as error:
             raise Cancelled("cancelled; nothing has changed") from error

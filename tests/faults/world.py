@@ -35,6 +35,8 @@ DAMAGE = (
 )
 REFERENCES_FOLLOWED = 4
 """How far rows are told apart by what those say that they refer to."""
+TRAIL = "core_auditevent"
+"""The table of the audit trail, of which a state has what is older than the operations."""
 NEVER = 124
 """Exit code of a process that did not end, as ``timeout`` has it."""
 PATIENCE = 20
@@ -218,7 +220,7 @@ class World:
         }
         events = self.server.query(self.name, "SELECT hash, time FROM core_auditevent")
         old = [str(hashed) for hashed, time in events if str(time) < f"{self.begun:%Y-%m-%d %H:%M:%S}"]
-        rows["core_auditevent"] = [(("hash", hashed),) for hashed in old]
+        rows[TRAIL] = [(("hash", hashed),) for hashed in old]
         return State(
             rows={table: sorted(found) for table, found in rows.items()},
             sequences=self.server.sequences(self.name),
