@@ -1,4 +1,4 @@
-"""What the engine tells the project. Sent after the operation has been committed and its report stored.
+"""What the engine tells the project. Sent when the operation is done, before its report is stored as finished.
 
 Every signal's sender is the ``Report`` class; receivers get ``report`` (``backups.reporting.Report``) and
 ``using`` (the database alias).

@@ -76,7 +76,7 @@ def machine() -> list[str]:
         system = platform.system()
     return [
         f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB of memory",
-        f"{system}, {platform.system()} {platform.release()}",
+        f"{system}, {platform.system()} {platform.release().partition('-')[0]}",
         f"Python {platform.python_version()}, Django {django.get_version()}",
     ]
 
