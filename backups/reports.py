@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -108,6 +109,13 @@ def last_drill(using: str) -> tuple[bool, datetime | None]:
 def interrupted(using: str, purpose: str) -> list[RestoreReport]:
     """Return the reports of operations that died. To be called by who holds the lock, so that none is running."""
     return list(_running(using, purpose)) if _has_tables(using) else []
+
+
+def finished(using: str, keys: Sequence[str]) -> list[RestoreReport]:
+    """Return those of some reports, by the hexadecimal digits of their ids, whose operation has said that it ended."""
+    if not keys or not _has_tables(using):
+        return []
+    return list(RestoreReport.objects.using(using).filter(id__in=keys, state=RestoreReport.State.FINISHED))
 
 
 def options_of_interrupted(using: str, operation: str, option: str) -> set[str]:

@@ -16,12 +16,13 @@ from django.dispatch import Signal
 from backups import databases, reports
 from backups.errors import BackupError, OperationRunning, PackageDamaged, PackageLocked, TargetNotReady
 from backups.files import FileChanges, storages_of
+from backups.models import RestoreReport
 from backups.records import coverage
 from backups.reporting import Finding, Report, Severity, Step, Verdict
 from backups.services.catalogue import package_path
 from backups.services.keys import Keys
 from backups.services.redaction import message_of, redact
-from backups.services.safety import settle
+from backups.services.safety import settle, unsettled
 from backups.signals import operation_failed
 
 TELLING = "telling who wants to know"
@@ -129,10 +130,19 @@ def _tuned_interpreter() -> Iterator[None]:
 
 
 def recover(using: str, purpose: str) -> None:
-    """Bring to an end what operations that died have left: whoever was running and does not hold the lock is dead."""
+    """Bring to an end what operations that died have left: whoever was running and does not hold the lock is dead.
+
+    And what one has left that had done its work, but was interrupted when it cleaned up.
+    """
+
+    def settled(one: RestoreReport) -> list[str]:
+        changes = FileChanges(one.id.hex, storages_of(coverage.of_database(using).models))
+        return settle(one.id.hex, changes, using, committed=one.committed)
+
+    for done in reports.finished(using, unsettled()):
+        settled(done)
     for dead in reports.interrupted(using, purpose):
-        changes = FileChanges(dead.id.hex, storages_of(coverage.of_database(using).models))
-        left = settle(dead.id.hex, changes, using, committed=dead.committed)
+        left = settled(dead)
         if dead.committed:
             outcome = "the process died after the commit: rows and files are as it was asked for"
         else:

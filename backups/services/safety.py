@@ -6,6 +6,7 @@ that the operation has died.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from backups import reports
@@ -15,6 +16,7 @@ from backups.services.catalogue import NAME, package_storage
 
 NOTE = ".safety-"
 """How the notes' names begin; then comes the id of the operation's report."""
+_KEY = re.compile("[0-9a-f]{32}")
 
 
 def note(key: str, name: str) -> None:
@@ -22,6 +24,14 @@ def note(key: str, name: str) -> None:
     if exists(package_storage(), name):
         raise UsageError(f"{name} exists", hint="see that the clock is right; packages are never overwritten")
     save(package_storage(), f"{NOTE}{key}", [name.encode()])
+
+
+def unsettled() -> list[str]:
+    """Return the keys of operations that have notes: they run, have died, or were interrupted when all was done."""
+    with suppress(BackupError, OSError):
+        names = package_storage().listdir("")[1]
+        return [key for name in names if name.startswith(NOTE) and _KEY.fullmatch(key := name.removeprefix(NOTE))]
+    return []
 
 
 def settle(key: str, changes: FileChanges, using: str, *, committed: bool) -> list[str]:

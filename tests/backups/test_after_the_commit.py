@@ -12,6 +12,7 @@ from django.dispatch import Signal
 
 from backups import files
 from backups.models import Backup, RestoreReport
+from backups.services import catalogue, safety
 from backups.services import restore as restore_service
 from backups.signals import backup_created, restore_finished, system_reinitialised
 from documents.models import Document, DocumentVersion
@@ -49,6 +50,32 @@ class _then_interrupted:  # noqa: N801
         self.context.__exit__(*error)
         if error[0] is None:
             raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", [["restore_backup", "latest"], ["reinit_system", "--no-input"]])
+def test_what_an_interrupted_end_has_left_is_cleaned_up_by_the_next_operation(
+    seeded: System, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    Document.objects.update(title="edited")
+    storage = catalogue.package_storage().__class__
+    delete = storage.delete
+
+    def interrupted(self: Any, name: str) -> None:
+        if name.startswith(safety.NOTE):
+            raise KeyboardInterrupt
+        delete(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", interrupted)
+        done = seeded.run(*command)
+    assert (done.code, done.out.count("warning unfinished")) == (0, 1)
+    assert len(list(seeded.packages.glob(f"{safety.NOTE}*"))) == 1
+
+    assert seeded.run("validate_restore", "latest").code in {0, 3}
+
+    assert not list(seeded.packages.glob(f"{safety.NOTE}*"))
+    assert len(list(seeded.packages.glob("safety-*"))) == 1
+    assert seeded.run("restore_backup", "--undo", "--no-input").code == 0
 
 
 def test_a_temporary_file_that_stays_is_told(seeded: System, monkeypatch: pytest.MonkeyPatch) -> None:
