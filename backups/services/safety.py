@@ -28,10 +28,11 @@ def note(key: str, name: str) -> None:
 
 def unsettled() -> list[str]:
     """Return the keys of operations that have notes: they run, have died, or were interrupted when all was done."""
-    with suppress(BackupError, OSError):
+    try:
         names = package_storage().listdir("")[1]
-        return [key for name in names if name.startswith(NOTE) and _KEY.fullmatch(key := name.removeprefix(NOTE))]
-    return []
+    except Exception:  # noqa: BLE001 - a storage has errors of its own; whoever needs its packages will tell
+        return []
+    return [key for name in names if name.startswith(NOTE) and _KEY.fullmatch(key := name.removeprefix(NOTE))]
 
 
 def settle(key: str, changes: FileChanges, using: str, *, committed: bool) -> list[str]:

@@ -82,8 +82,8 @@ leftovers; the safety backup of an operation that was killed stayed for ever; on
 latin1 a drill could not hold the rows; an undo was refused where audit events referred to users that it removes, and it
 left the files that the restore had made; with the clock set back, an undo took an older safety backup; a stray file
 whose name is not UTF-8 stopped every backup; what a driver says of a statement that Ctrl-C has interrupted was called
-a failure of the database; and Ctrl-C when all was done left the note that says whose safety backup it is. All are mended.
-A crash may leave sequences of PostgreSQL up to 32 too high, because it logs so many values at once.
+a failure of the database; and Ctrl-C when all was done left the note that says whose safety backup it is. All are
+mended. A crash may leave sequences of PostgreSQL up to 32 too high, because it logs so many values at once.
 """
 
 FILL_ROWS = 5000
