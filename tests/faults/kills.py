@@ -151,7 +151,8 @@ def _strike(
         result = trial(world, course, disturb, codes)
         if result is not None:
             outcome, violations = result
-            outcome += comment() if outcome == "after" else ""
+            said = comment()  # also of those before: the next one is asked about its own
+            outcome += said if outcome == "after" else ""
             tally.add(outcome, [f"at {moment:.2f} of {course.seconds:.2f} s: {found}" for found in violations])
             return
         moment *= 0.8

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 from tests.faults.servers import Server, server
@@ -67,12 +68,13 @@ class Own:
     def start(self) -> None:
         """Start the server and wait until it answers, again where it does not survive what it finds."""
         deadline = time.monotonic() + PATIENCE
+        driver = import_module({"postgresql": "psycopg", "mariadb": "MySQLdb"}[self.engine])
         while True:
             if self._process is None or self._process.poll() is not None:
                 self._process = self._popen()
             try:
                 _ = self.server
-            except Exception:
+            except driver.OperationalError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
