@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 FEW = 40
 """Items that are not worth a process, which takes a tenth of a second to begin: 20,000 rows."""
 LOOK_AHEAD = 2
-"""Items that wait for the function, so that neither side waits for every single one."""
+"""Items on their way, so that neither process waits for every single one."""
 
 
 def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:
@@ -45,33 +45,10 @@ def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Gene
     for item in items:
         rest = chain([item], items)
         if companion := _started(function):
-            with companion, closing(beside(companion, rest, companion.stop)) as results:
+            with companion, closing(companion.map(rest)) as results:
                 yield from results
         else:
             yield from map(function, rest)
-
-
-def beside(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], stop: Callable[[], None]
-) -> Generator[_Result]:
-    """Do what ``map`` does: a thread calls the function, and waits for it, while this one makes the next items.
-
-    Who leaves before the end waits for the thread as well: ``stop`` lets the function come to an end.
-    """
-    waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        try:
-            for item in items:
-                waiting.append(executor.submit(function, item))
-                if len(waiting) > LOOK_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            stop()
-            raise
 
 
 class Companion(Generic[_Item, _Result]):
@@ -115,8 +92,29 @@ class Companion(Generic[_Item, _Result]):
         with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)
 
-    def __call__(self, item: _Item) -> _Result:
-        self._send(item)
+    def map(self, items: Iterable[_Item]) -> Generator[_Result]:
+        """Do what ``map`` does. Some items are on their way while this process makes the next ones.
+
+        A thread sends them: one that is not taken yet must not keep us from taking the results before it. Who leaves
+        before the end stops the process.
+        """
+        sent: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(max_workers=1) as sender:
+            try:
+                for item in items:
+                    sent.append(sender.submit(self._send, item))
+                    if len(sent) > LOOK_AHEAD:
+                        yield self._receive(sent.popleft())
+                while sent:
+                    yield self._receive(sent.popleft())
+            except BaseException:
+                for future in sent:
+                    future.cancel()
+                self.stop()
+                raise
+
+    def _receive(self, sent: Future[None]) -> _Result:
+        sent.result()
         try:
             result, error = self._connection.recv()
         except (EOFError, OSError) as gone:

@@ -6,7 +6,6 @@ import itertools
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,13 +15,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.introspection import TableInfo
 from django.db.models import Model
 
-from backups.databases.lines import ABSENT, ODD, QUOTE, Choice, Kind, LinePage, Lines, Piece, Value
+from backups.databases.cells import NULL, ODD, CellPage, Cells, Column, Kind
 
 Row = Sequence[Any]
 _Item = TypeVar("_Item")
 
 LINE_ROWS = 500
-"""Lines in a page, at most or about."""
+"""Rows in a page, at most or about."""
 PAGE_BYTES = 200_000
 """A page, as far as an engine knows: neither passing pages on nor holding them costs much, in time or memory."""
 
@@ -55,8 +54,8 @@ class Database:
 
     PARAMETERS = 900
     """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
-    WRITES: frozenset[Kind] = frozenset()
-    """What ``lines`` can write. An engine that can write nothing is asked for rows instead."""
+    KINDS: frozenset[Kind] = frozenset()
+    """What ``cells`` can write. An engine that can write nothing is asked for rows instead."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection: Any = connection  # the stubs know only what all backends have
@@ -128,8 +127,8 @@ class Database:
             last = [page[-1][index] for index in selection.key]
             page = self._read(selection, _after(selection.key_sql()), _after_values(last), limit=size.rows)
 
-    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
-        """Let the database write the lines of a table, of the rows whose key follows ``after``."""
+    def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
+        """Let the database write the cells of a table, of the rows whose key follows ``after``."""
         raise NotImplementedError
 
     def rows_after(self, selection: Selection, after: int | None, size: int) -> Sequence[Row]:
@@ -191,29 +190,18 @@ class Database:
             while page := cursor.fetchmany():
                 yield from (value for (value,) in page)
 
-    def _joined(self, pieces: Sequence[Piece]) -> str:
-        """Join the parts of a line. A line that is null is an odd one."""
-        return f"CONCAT({', '.join(self._piece(piece) for piece in pieces)})"
+    def _cell(self, column: Column) -> str:
+        """Write a column as text, or ``NULL`` where it is null; a text that is taken for that is odd."""
+        written = self._written(column)
+        if not column.null:
+            return written
+        if column.kind in (Kind.TEXT, Kind.JSON):
+            written = f"REPLACE({written}, '{NULL}', '{ODD}')"
+        return f"CASE WHEN {column.sql} IS NULL THEN '{NULL}' ELSE {written} END"
 
-    def _piece(self, piece: Piece) -> str:
-        if isinstance(piece, str):
-            return f"'{piece}'"
-        if isinstance(piece, Choice):
-            return (
-                f"CASE WHEN {piece.sql} IS NULL THEN '{piece.absent}' WHEN {piece.there} IS NULL THEN '{ODD}'"
-                f" ELSE {self._joined(piece.pieces)} END"
-            )
-        if piece.kind is Kind.JSON:
-            return f"COALESCE({self._written(piece)}, '')"
-        if not piece.null:
-            return self._written(piece)
-        there, absent = replace(piece, null=False), f"'{ABSENT * 2}null'" if piece.is_quoted else "'null'"
-        written = self._joined([QUOTE, there, QUOTE] if piece.is_quoted else [there])  # PostgreSQL wants two texts
-        return f"CASE WHEN {piece.sql} IS NULL THEN {absent} ELSE {written} END"
-
-    def _written(self, value: Value) -> str:
-        """Write a value that is not null as JSON has it, without quotation marks; ``ODD`` where it is none."""
-        raise NotImplementedError
+    def _written(self, column: Column) -> str:
+        """Write a value that is not null as its kind is written, if the database does not do that by itself."""
+        return column.sql
 
     # Writing, inside a transaction
 
@@ -376,7 +364,7 @@ def limited(
 
 
 def pages(items: Iterable[_Item], weigh: Callable[[_Item], int]) -> Generator[list[_Item]]:
-    """Cut lines into lists of at most ``LINE_ROWS``, which end when they weigh ``PAGE_BYTES``."""
+    """Cut rows into lists of at most ``LINE_ROWS``, which end when they weigh ``PAGE_BYTES``."""
     return limited(items, LINE_ROWS, weigh, PAGE_BYTES)
 
 

@@ -18,7 +18,7 @@ from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
 from backups.databases.base import Row, Selection, batched
-from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Value
+from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind
 from backups.databases.text import NoText, text_of
 from backups.errors import BackupError, TargetNotReady
 
@@ -32,7 +32,7 @@ STREAM_ROWS = 20_000
 """Rows of one statement: to begin another one costs little then."""
 STREAM_SECONDS = 3600
 """The server gives up whoever does not read for so long; its own minute is short where disks are slow."""
-_END, _ODD = END.encode(), ODD.encode()
+_ROW, _ODD = ROW.encode(), ODD.encode()
 
 FILE_ROWS = 100
 """Fewer are inserted, which says what is wrong with one."""
@@ -102,14 +102,16 @@ class Database(base.Database):
         finally:
             converters.update(usual)
 
-    WRITES = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
+    KINDS = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
-    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
+    def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
         # that it cannot be the whole table.
-        # A line has the character set of its columns: bytes of latin1 would not be those of the text.
-        line = f"CAST(CONVERT({self._joined(query.pieces)} USING utf8mb4) AS BINARY)"
-        statement = f"SELECT {line}, {query.key} FROM {query.source}"
+        # Text has the character set of its columns: bytes of latin1 would not be those of the text. One null among
+        # the cells makes a row of null.
+        cells = f", '{CELL}', ".join(map(self._cell, query.columns))
+        row = f"CAST(CONVERT(CONCAT({cells}) USING utf8mb4) AS BINARY)"
+        statement = f"SELECT {row}, {query.key} FROM {query.source}"
         rows = STREAM_ROWS
         while rows == STREAM_ROWS:
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
@@ -118,7 +120,7 @@ class Database(base.Database):
                 for page in base.pages(streamed, lambda row: len(row[0] or _ODD)):
                     rows += len(page)
                     after = page[-1][1]
-                    yield LinePage(_END.join([line or _ODD for line, _ in page]), len(page))
+                    yield CellPage(_ROW.join([row or _ODD for row, _ in page]), len(page))
 
     def _stream(self, statement: str) -> Generator[Row]:
         """Run a statement whose result the server holds until it is read."""
@@ -129,21 +131,17 @@ class Database(base.Database):
             while rows := cursor.fetchmany(base.FIRST_ROWS):
                 yield from rows
 
-    def _written(self, value: Value) -> str:
-        column = value.sql
-        match value.kind:
-            case Kind.BOOLEAN:
-                return f"CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' WHEN NULL THEN NULL ELSE '{ODD}' END"
+    def _written(self, column: Column) -> str:
+        match column.kind:
             case Kind.INTEGER:
-                return f"{column} + 0"  # without the zeros of ZEROFILL
-            # What is added makes null, which is odd, of what is no date, and microseconds of other fractions.
+                return f"{column.sql} + 0"  # without the zeros of ZEROFILL
+            # What is added makes null, which is odd, of what is no date.
             case Kind.DATE:
-                return f"{column} + INTERVAL 0 DAY"
+                return f"{column.sql} + INTERVAL 0 DAY"
             case Kind.MOMENT:
-                moment = f"{column} + INTERVAL 0 MICROSECOND"
-                return f"CONCAT(REPLACE(REPLACE({moment}, ' ', 'T'), '.000000', ''), '+00:00')"
+                return f"{column.sql} + INTERVAL 0 MICROSECOND"
             case _:
-                return column
+                return column.sql
 
     def distinct(self, table: str, column: str) -> Iterator[str]:
         # Most collations take 'a' for 'A', and nearly all 'a' for 'a '; no file system and no storage does.

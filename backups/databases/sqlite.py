@@ -14,35 +14,27 @@ from django.db.models import Model
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
-from backups.databases.lines import END, ODD, Kind, LinePage, Lines, Piece, Value
+from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind
 from backups.errors import BackupError
 
 ARGUMENTS = 100
 """A function takes at most 127: https://www.sqlite.org/limits.html#max_function_arg."""
-_DIGIT = "[0-9]"
-_DAY = f"{_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2}"
-_TIME = f"{_DAY} {_DIGIT * 2}:{_DIGIT * 2}:{_DIGIT * 2}"
 _UUID = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 
-def _check(value: Value) -> str:
-    """Return the condition that a column holds what its kind says, in the form that Django gives it."""
-    column = value.sql
-    is_text = f"{column} >= '' AND {column} < x'' AND instr({column}, char(0)) = 0"  # printf() ends at the first NUL
-    match value.kind:
+def _check(column: Column) -> str:
+    """Return the condition that a column has what its kind says: one of SQLite takes whatever it is given."""
+    sql = column.sql
+    match column.kind:
         case Kind.INTEGER:
-            return f"{column} = {column} | 0"
+            check = f"typeof({sql}) = 'integer'"
         case Kind.BOOLEAN:
-            return f"{column} IN (0, 1)"
-        case Kind.DATE:
-            return f"{column} GLOB '{_DAY}'"
-        case Kind.MOMENT:
-            whole = f"{column} GLOB '{_TIME}.{_DIGIT * 6}' AND {column} NOT GLOB '*.000000'"
-            return f"({whole} OR {column} GLOB '{_TIME}')"
+            check = f"{sql} IN (0, 1)"
         case Kind.UUID:
-            return f"length({column}) = 32 AND {column} NOT GLOB '*[^0-9a-f]*'"
+            check = f"length({sql}) = 32 AND {sql} NOT GLOB '*[^0-9a-f]*'"
         case _:
-            return is_text
+            check = f"typeof({sql}) = 'text' AND instr({sql}, char(0)) = 0"  # printf() ends at the first NUL
+    return f"({sql} IS NULL OR {check})" if column.null else check
 
 
 class Database(base.Database):
@@ -58,53 +50,38 @@ class Database(base.Database):
                 size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
 
-    WRITES = frozenset(Kind)
+    KINDS = frozenset(Kind)
 
-    def lines(self, query: Lines, after: int | None) -> Generator[LinePage]:
+    def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         # A page is one text: a step for each row would wait each time for whoever works on the page before.
-        statement = f"SELECT {self._line(query)} AS line, {query.key} AS key FROM {query.source}"
+        checks = " AND ".join(map(_check, query.columns))
+        row = f"CASE WHEN {checks} THEN {self._joined(query.columns)} ELSE '{ODD}' END"
+        statement = f"SELECT {row} AS row, {query.key} AS key FROM {query.source}"
         size, rows, wanted = base.PageSize(base.LINE_ROWS), 0, 0
         while rows == wanted:
             wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
-            lines = f"SELECT CAST(group_concat(line, '{END}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
+            cells = f"SELECT CAST(group_concat(row, '{ROW}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
             try:
-                ((text, rows, after),) = self._fetch(lines, ())
+                ((text, rows, after),) = self._fetch(cells, ())
             except DataError:  # longer than a text may be: 10^9 bytes
                 text, rows = ODD.encode(), 1
             if rows:
                 size.learn(rows, len(text))
-                yield LinePage(text, rows)
+                yield CellPage(text, rows)
 
-    def _line(self, query: Lines) -> str:
-        """Write a line where every value is of its kind: a column of SQLite takes whatever it is given."""
-        checks = []
-        for value, where in query.values():
-            optional = where or (value.sql if value.null else "")
-            checks.append(f"({optional} IS NULL OR {_check(value)})" if optional else _check(value))
-        return f"CASE WHEN {' AND '.join(dict.fromkeys(checks))} THEN {self._joined(query.pieces)} ELSE '{ODD}' END"
+    def _joined(self, columns: Sequence[Column]) -> str:
+        # One function for all cells: joining them two by two copies what is there each time.
+        if len(columns) > ARGUMENTS:
+            return f"{self._joined(columns[:ARGUMENTS])} || '{CELL}' || {self._joined(columns[ARGUMENTS:])}"
+        return f"printf('{CELL.join(['%s'] * len(columns))}', {', '.join(map(self._cell, columns))})"
 
-    def _joined(self, pieces: Sequence[Piece]) -> str:
-        # One function for all parts: joining them two by two copies what is there each time.
-        if len(pieces) > ARGUMENTS:
-            return f"({self._joined(pieces[:ARGUMENTS])} || {self._joined(pieces[ARGUMENTS:])})"
-        form = "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in pieces)
-        values = [self._piece(piece) for piece in pieces if not isinstance(piece, str)]
-        return f"printf('{form}'{''.join(f', {value}' for value in values)})"
-
-    def _written(self, value: Value) -> str:
-        column = value.sql
-        match value.kind:
-            case Kind.BOOLEAN:
-                return f"CASE {column} WHEN 1 THEN 'true' ELSE 'false' END"
-            case Kind.MOMENT:
-                return f"replace({column}, ' ', 'T') || '+00:00'"
-            case Kind.UUID:
-                parts = [f"substr({column}, {start}, {length})" for start, length in _UUID]
-                return " || '-' || ".join(parts)
-            case _:
-                return column
+    def _written(self, column: Column) -> str:
+        if column.kind is not Kind.UUID:
+            return column.sql
+        parts = [f"substr({column.sql}, {start}, {length})" for start, length in _UUID]
+        return " || '-' || ".join(parts)
 
     def _begin_snapshot(self) -> None:
         self._value("SELECT COUNT(*) FROM sqlite_master")  # the first read takes the snapshot, not BEGIN

@@ -102,14 +102,15 @@ class ModelWriter:
         self._size = self._rows = 0
         self._waiting: deque[tuple[int, int, Future[bytes]]] = deque()
 
-    def write(self, block: bytes) -> None:
-        """Add records: whole lines, each with its line feed. Where chunks end does not depend on where blocks do."""
+    def write(self, block: bytes, rows: int) -> None:
+        """Add so many records: whole lines, each with its line feed. Where chunks end is not where blocks do."""
         while self._size + len(block) >= self._chunk_bytes:
             end = block.index(b"\n", self._chunk_bytes - self._size - 1) + 1
-            self._add(block[:end])
+            first = block[:end].count(b"\n")
+            self._add(block[:end], first)
             self._cut()
-            block = block[end:]
-        self._add(block)
+            block, rows = block[end:], rows - first
+        self._add(block, rows)
 
     def finish(self) -> None:
         """Write what is left."""
@@ -117,10 +118,10 @@ class ModelWriter:
         while self._waiting:
             self._store()
 
-    def _add(self, block: bytes) -> None:
+    def _add(self, block: bytes, rows: int) -> None:
         self._blocks.append(block)
         self._size += len(block)
-        self._rows += block.count(b"\n")
+        self._rows += rows
 
     def _cut(self) -> None:
         if not self._size:

@@ -1,29 +1,29 @@
-"""Pages of a table's lines, and how the lines that a database has written become those of a package.
+"""Pages of a table's lines, and how the cells that a database has written become the lines of a package.
 
-They are handled in a few passes over all their bytes: a row that Python makes a line of costs five times as much.
+They are handled column by column: a row that Python makes a record of costs five times as much.
 Knows no Django, so that another process can do it: see ``backups.pipeline``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import Any, TypeAlias
 
-from backups.databases.lines import ABSENT, END, JSON, QUOTE, LinePage
+import orjson
+
+from backups.databases.cells import CELL, COPY_CELL, COPY_NULL, COPY_ROW, NULL, ROW, CellPage, Kind
 from backups.records.digest import sum_of
 from backups.records.jsontext import canonical_json, loads_many, plain_dumps_many
 
-_UNFIT = b"\xff"
-"""No byte of UTF-8: what becomes of control characters, which no line has."""
-_CONTROL = bytes(range(32))
-_FINAL = bytes.maketrans(_CONTROL, _UNFIT + b'"\n' + _UNFIT * 29)
-_PLACE = b"\x7f\x7fJSON\x7f\x7f"
-"""Keeps the place of a JSON column. Whether a text has it too shows in how often it is there."""
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
 """As orjson writes them; the backslash has to be the first."""
-_QUOTE, _ABSENT, _END, _JSON = QUOTE.encode(), ABSENT.encode(), END.encode(), JSON.encode()
-_FIELDS, _REFS = b'"fields":', b',"refs":{'
+_BOOLEANS = {b"t": b"true", b"1": b"true", b"f": b"false", b"0": b"false"}
+_SHAPES = bytes.maketrans(b"123456789", b"0" * 9)
+_DATE, _MOMENT = b"0000-00-00", b"0000-00-00 00:00:00.000000"
+"""What dates and moments look like when all digits are 0."""
+
+_Column: TypeAlias = Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,86 +48,236 @@ class Page:
         return cls(b"\n".join([*lines, b""]), len(lines), sum_of(contents))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finisher:
-    """Finishes the pages of one table that a database has written.
+@dataclass(frozen=True)
+class Maybe:
+    """``parts`` where the column ``when`` is not null, ``absent`` where it is."""
 
-    ``quotes`` and ``objects`` are the quotation marks and the JSON columns in a line, ``replacements`` is what stands
-    for something that is absent, the longest first, and what is meant. ``has_refs`` tells whether a line ends with the
-    primary keys of its references: None where that depends on the row.
+    when: int
+    parts: Sequence[str | int]
+    absent: str
+
+
+Part: TypeAlias = "str | int | Maybe"
+"""A part of a line: itself, the number of a column, or one of two."""
+
+
+class Odd(Exception):
+    """A row that the database cannot write as it is in a package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineForm:
+    """How the lines of one table are made of cells of these ``kinds``.
+
+    ``fields`` is what the row says, with its braces; ``refs`` are the primary keys of its references, which are left
+    out where there are none: then each of them begins with a comma, and ``refs_may_be_absent``.
     """
 
-    quotes: int
-    objects: int
-    replacements: Sequence[tuple[bytes, bytes]]
-    has_refs: bool | None
+    label: str
+    kinds: Sequence[Kind]
+    pk: int
+    fields: Sequence[Part]
+    refs: Sequence[Part]
+    refs_may_be_absent: bool
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Makes the lines of one table of the cells that a database has written."""
+
+    form: LineForm
     is_digested: bool
 
-    def __call__(self, page: LinePage) -> Page | None:
+    def __call__(self, page: CellPage) -> Page | None:
         """Make the lines of a page, or return None where it has a row that the database cannot write."""
-        text = page.text
         try:
-            text.decode()
-        except UnicodeDecodeError:
-            return None  # which a database may hold, and no package
-        if text.count(_QUOTE) + text.count(_ABSENT) != self.quotes * page.rows:
+            return self._lines(_Columns.of(page, self.form.kinds))
+        except (Odd, ValueError, TypeError):  # what is no UTF-8, or JSON in a form that is not known here
             return None
-        objects: list[bytes] = []
-        if self.objects:
-            between = text.split(_JSON)
-            objects = between[1::2]
-            if len(between) != 2 * self.objects * page.rows + 1:
-                return None
-            text = _PLACE.join(between[::2])
-        if page.escaped:
-            if b"\\v" in text and b"\\v" in text.replace(b"\\\\", b""):
-                return None  # a vertical tab, which JSON writes in another way
-            text = text.replace(b'"', b'\\"')
-            objects = [one.replace(b"\\\\", b"\\") for one in objects]
-        else:
-            for character, escape in _ESCAPES.items():
-                if character in text:
-                    text = text.replace(character, escape)
-        for written, meant in self.replacements:
-            if written in text:
-                text = text.replace(written, meant)
-        text = text.translate(_FINAL)
-        if _UNFIT in text:
-            return None
-        made = self._with_objects(text, objects) if objects else self._page(text)
-        return made if made is not None and made.rows == page.rows else None
 
-    def _page(self, text: bytes, contents: bytes = b"") -> Page:
-        lines = text.split(b"\n")
-        content = sum_of(self._contents(contents.split(b"\n") if contents else lines)) if self.is_digested else 0
-        return Page(text + b"\n", len(lines), content)
-
-    def _with_objects(self, text: bytes, objects: Sequence[bytes]) -> Page | None:
-        """Write JSON columns as they are in a line, and in a content, which has the keys in order."""
-        try:
-            values = loads_many([one or b"null" for one in objects])
-            written, contents = plain_dumps_many(values), canonical_json(values)
-        except (ValueError, TypeError):
-            return None
-        between = text.split(_PLACE)
-        nulls = sum([value is None for value in values])  # JSON has one of its own, which is not SQL's
-        if len(between) != len(objects) + 1 or nulls != objects.count(b""):
-            return None
-        as_content = _interleaved(between, contents) if written != contents else b""
-        return self._page(_interleaved(between, written), as_content)
-
-    def _contents(self, lines: Sequence[bytes]) -> Iterable[bytes]:
-        # What follows is no text's, which has a backslash before each quotation mark, nor that of a JSON column,
-        # which comes before.
-        start = len(_FIELDS)
-        if self.has_refs is None:
-            ends = ((line, line.rfind(_REFS)) for line in lines)
-            return (line[line.index(_FIELDS) + start : end if end > 0 else -1] for line, end in ends)
-        if not self.has_refs:
-            return (line[line.index(_FIELDS) + start : -1] for line in lines)
-        return (line[line.index(_FIELDS) + start : line.rindex(_REFS)] for line in lines)
+    def _lines(self, columns: _Columns) -> Page:
+        form = self.form
+        fields = columns.filled(form.fields)
+        line: list[Part] = [f'{{"model":"{form.label}","pk":', form.pk, ',"fields":', len(columns.cells)]
+        columns.add(fields)
+        if form.refs_may_be_absent:
+            line.append(len(columns.cells))
+            columns.add([b',"refs":{%b}' % refs[1:] if refs else b"" for refs in columns.filled(form.refs)])
+        elif form.refs:
+            line += [',"refs":{', *form.refs, "}"]
+        block = b"\n".join([*columns.filled([*line, "}"]), b""])
+        contents: _Column = ()
+        if self.is_digested:
+            contents = columns.in_order().filled(form.fields) if columns.is_out_of_order else fields
+        return Page(block, columns.rows, sum_of(contents))
 
 
-def _interleaved(between: Sequence[bytes], objects: Sequence[bytes]) -> bytes:
-    whole = list(chain.from_iterable(zip(between, objects, strict=False)))
-    return b"".join([*whole, between[-1]])
+class _Columns:
+    """The cells of a page, column by column, as JSON has them. Null is written as the page has it."""
+
+    def __init__(self, rows: int, null: bytes) -> None:
+        self.rows = rows
+        self.cells: list[_Column] = []
+        self._null = null
+        self._nulls: list[int] = []
+        self._ordered: dict[int, _Column] = {}
+
+    @classmethod
+    def of(cls, page: CellPage, kinds: Sequence[Kind]) -> _Columns:
+        """Take the cells of a page apart. Raises ``Odd`` or ``ValueError`` for what cannot be a line as it is."""
+        text, cell, row, null = _text_of(page)
+        cells = text.replace(row, cell).split(cell)
+        if len(cells) != len(kinds) * page.rows:
+            raise Odd
+        columns, has_nulls = cls(page.rows, null), null in text
+        for number, kind in enumerate(kinds):
+            column = cells[number :: len(kinds)]
+            columns.add(column, column.count(null) if has_nulls else 0)
+            columns._convert(number, kind)
+        if not page.escaped and sum(columns._nulls) != text.count(null):
+            raise Odd  # it is part of a text
+        return columns
+
+    @property
+    def is_out_of_order(self) -> bool:
+        """Whether what a row says is not as its line has it, because the keys of JSON objects are in another order."""
+        return bool(self._ordered)
+
+    def in_order(self) -> _Columns:
+        """Return the same cells, with the keys of JSON objects in order."""
+        other = _Columns(self.rows, self._null)
+        other.cells = [self._ordered.get(number, column) for number, column in enumerate(self.cells)]
+        other._nulls = self._nulls
+        return other
+
+    def add(self, column: _Column, nulls: int = 0) -> None:
+        self.cells.append(column)
+        self._nulls.append(nulls)
+
+    def filled(self, parts: Sequence[Part]) -> list[bytes]:
+        """Write these parts of all lines. Raises ``Odd`` where one is null that must not be."""
+        template, columns = b"", list[_Column]()
+        for part in parts:
+            if isinstance(part, str):
+                template += part.replace("%", "%%").encode()
+            elif isinstance(part, int):
+                if self._nulls[part]:
+                    raise Odd
+                template += b"%b"
+                columns.append(self.cells[part])
+            elif not self._nulls[part.when]:
+                inner, some = self._within(part)
+                template += inner
+                columns += some
+            elif self._nulls[part.when] == self.rows:
+                template += part.absent.encode()
+            else:
+                template += b"%b"
+                columns.append(self._chosen(part))
+        return list(map(template.__mod__, zip(*columns, strict=True))) if columns else [template % ()] * self.rows
+
+    def _within(self, maybe: Maybe) -> tuple[bytes, list[_Column]]:
+        template, columns = b"", []
+        for part in maybe.parts:
+            if isinstance(part, str):
+                template += part.replace("%", "%%").encode()
+                continue
+            if self._nulls[part] != self._nulls[maybe.when]:
+                raise Odd  # a reference to a row that is not there
+            template += b"%b"
+            columns.append(self.cells[part])
+        return template, columns
+
+    def _chosen(self, maybe: Maybe) -> _Column:
+        template, columns = self._within(maybe)
+        null, absent = self._null, maybe.absent.encode()
+        return [
+            absent if when == null else template % parts
+            for when, parts in zip(self.cells[maybe.when], zip(*columns, strict=True), strict=True)
+        ]
+
+    def _convert(self, number: int, kind: Kind) -> None:
+        """Write the cells of a column, as a page has them, as JSON."""
+        if self._nulls[number] == self.rows:
+            return
+        if kind is Kind.JSON:
+            values = _json_values(self._there(number))
+            written, ordered = plain_dumps_many(values), canonical_json(values)
+            self.cells[number] = self._among_nulls(number, written)
+            if ordered != written:
+                self._ordered[number] = self._among_nulls(number, ordered)
+        elif convert := _CONVERSIONS.get(kind):
+            self.cells[number] = self._among_nulls(number, convert(self._there(number)))
+
+    def _there(self, number: int) -> _Column:
+        """Return the cells of a column that are not null."""
+        column = self.cells[number]
+        return [cell for cell in column if cell != self._null] if self._nulls[number] else column
+
+    def _among_nulls(self, number: int, cells: _Column) -> _Column:
+        if not self._nulls[number]:
+            return cells
+        there = iter(cells)
+        return [self._null if cell == self._null else next(there) for cell in self.cells[number]]
+
+
+def _text_of(page: CellPage) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return a page's text, in which texts are as JSON has them, and what stands between cells, rows, and for null."""
+    text = page.text
+    if not text.isascii():
+        text.decode()  # a database may hold what is no UTF-8, and no package does
+    if page.escaped:
+        if b"\\v" in text and b"\\v" in text.replace(b"\\\\", b""):
+            raise Odd  # a vertical tab, which JSON writes in another way
+        text = text.replace(b'"', b'\\"')
+        marks = COPY_CELL, COPY_ROW, COPY_NULL
+    else:
+        for character, escape in _ESCAPES.items():
+            if character in text:
+                text = text.replace(character, escape)
+        marks = CELL, ROW, NULL
+    if any(control in text for control in range(32) if chr(control) not in marks):
+        raise Odd
+    cell, row, null = map(str.encode, marks)
+    return text, cell, row, null
+
+
+def _booleans(cells: _Column) -> _Column:
+    if not _BOOLEANS.keys() >= set(cells):
+        raise Odd
+    return [_BOOLEANS[cell] for cell in cells]
+
+
+def _dates(cells: _Column) -> _Column:
+    if b"\n".join(cells).translate(_SHAPES) != b"\n".join([_DATE] * len(cells)):
+        raise Odd  # before year 1 or after 9999, infinite, or none at all
+    return cells
+
+
+def _moments(cells: _Column) -> _Column:
+    whole, most = len(_MOMENT) - 7, len(_MOMENT)
+    text = b"\n".join([cell if len(cell) == most else _with_fraction(cell, whole, most) for cell in cells])
+    if text.translate(_SHAPES) != b"\n".join([_MOMENT] * len(cells)):
+        raise Odd
+    return text.replace(b" ", b"T").replace(b".000000", b"").split(b"\n")
+
+
+def _with_fraction(cell: bytes, whole: int, most: int) -> bytes:
+    if len(cell) == whole:
+        cell += b".0"
+    return cell.ljust(most, b"0") if len(cell) > whole + 1 else cell
+
+
+def _json_values(cells: _Column) -> list[Any]:
+    texts = orjson.loads(b'["%b"]' % b'","'.join(cells))  # each is JSON in a text of JSON
+    values = loads_many([text.encode() for text in texts])
+    if None in values:
+        raise Odd  # JSON has a null of its own, which is not SQL's
+    return values
+
+
+_CONVERSIONS: Mapping[Kind, Callable[[_Column], _Column]] = {
+    Kind.BOOLEAN: _booleans,
+    Kind.DATE: _dates,
+    Kind.MOMENT: _moments,
+}

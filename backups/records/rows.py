@@ -61,8 +61,8 @@ class RowReader:
             last: Page | None = None
             # Whoever has enough, or fails, must not leave the database in the middle of an answer.
             with (
-                closing(self.database.lines(self.format.query, after)) as lines,
-                closing(mapped(finish, lines)) as pages,
+                closing(self.database.cells(self.format.query, after)) as cells,
+                closing(mapped(finish, cells)) as pages,
             ):
                 for page in pages:
                     if page is None:
@@ -86,7 +86,7 @@ class RowReader:
 
     @cached_property
     def format(self) -> LineFormat:
-        """How the database writes the table's lines."""
+        """How lines are made of what the database writes."""
         return LineFormat(self.table, self.database, Selection(self.table.model, self.database.connection))
 
     def records_with(self, keys: Iterable[Any]) -> Iterator[Record]:

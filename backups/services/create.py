@@ -164,7 +164,7 @@ def write_pages(
     content = 0
     with writer.model(table.label) as model:
         for page in pages:
-            model.write(page.block)
+            model.write(page.block, page.rows)
             content += page.content
             progress.advance(page.rows)
     return ModelEntry(

@@ -75,7 +75,7 @@ def test_nothing_is_imported_from_where_somebody_stands(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     with Companion(neg) as companion:
-        assert companion(1) == -1
+        assert list(companion.map([1])) == [-1]
     tmp_path.joinpath("struct.py").unlink()
     tmp_path.rmdir()
     assert len(list(mapped(neg, range(MANY)))) == MANY
@@ -83,16 +83,15 @@ def test_nothing_is_imported_from_where_somebody_stands(tmp_path: Path, monkeypa
 
 def test_a_process_that_ends_by_itself_is_an_error() -> None:
     with Companion(os._exit) as companion, pytest.raises(BackupError, match="exit code 3"):
-        companion(3)
+        list(companion.map([3]))
 
 
 TWO_PROCESSES = """
 import time
 from backups.pipeline import Companion
 with Companion(time.sleep) as companion:
-    companion(0)
-    print("both are at work", flush=True)
-    companion(0.2)
+    for _ in companion.map([0, 0, 0, 0.2, 0.2, 0.2]):
+        print("both are at work", flush=True)
 """
 
 
@@ -141,10 +140,10 @@ def test_a_process_that_somebody_has_stopped_keeps_nobody_from_leaving(number: s
 
 def test_signals_are_left_to_the_one_that_it_works_for() -> None:
     with Companion(neg) as companion:
-        assert companion(1) == -1
+        assert list(companion.map([1])) == [-1]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(companion._process.pid, number)
-        assert companion(2) == -2
+        assert list(companion.map([2])) == [-2]
 
 
 def _children(process: int) -> list[int]:

@@ -35,11 +35,11 @@ def rewrite(
                         record = json.loads(line)
                         fields(record["fields"])
                         line = json.dumps(record, separators=(",", ":")).encode()
-                    model.write(line + b"\n")
+                    model.write(line + b"\n", 1)
             changed = columns(entry) if entry.label == DOCUMENT else entry
             models.append(replace(changed, chunks=tuple(model.chunks)))
         with writer.model("documents.stamp") as model:
-            model.write(b'{"model":"documents.stamp","pk":1,"fields":{"name":"gone"}}\n')
+            model.write(b'{"model":"documents.stamp","pk":1,"fields":{"name":"gone"}}\n', 1)
         gone = replace(models[0], label="documents.stamp", table="documents_stamp", rows=1, chunks=tuple(model.chunks))
 
         def files() -> Any:

@@ -53,9 +53,9 @@ def main() -> None:
             if lines.query is None:
                 continue
             finish, digest = lines.finisher(is_digested=False), lines.finisher(is_digested=True)
-            stages.time(DATABASE, lambda: deque(database.lines(lines.query, None), maxlen=0))  # noqa: B023
+            stages.time(DATABASE, lambda: deque(database.cells(lines.query, None), maxlen=0))  # noqa: B023
             blocks, size = list[bytes](), 0
-            for written in database.lines(lines.query, None):
+            for written in database.cells(lines.query, None):
                 page = stages.time(FINISH, lambda: finish(written))  # noqa: B023
                 if page is None:
                     continue

@@ -31,7 +31,7 @@ def rewrite(source: Path, target: Path, line: Line, entry: Entry = lambda one: o
             with writer.model(one.label) as model:
                 for original in reader.lines(one.label):
                     for changed in line(one.label, original):
-                        model.write(changed + b"\n")
+                        model.write(changed + b"\n", 1)
             models.append(entry(replace(one, rows=model.rows, chunks=tuple(model.chunks))))
         index = writer.write_file_index(_files(reader, writer))
         names = ("created", "kind", "versions", "engine", "migrations", "excluded", "unknown_tables")

@@ -38,7 +38,7 @@ def write(
         writer = PackageWriter(file, chunk_bytes=400)
         with writer.model("app.thing") as model:
             for line in lines:
-                model.write(line + b"\n")
+                model.write(line + b"\n", 1)
         size, crc32, sha256 = hash_stream([CONTENT])
 
         def records() -> Iterator[FileRecord]:

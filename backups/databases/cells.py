@@ -1,0 +1,64 @@
+"""Rows as a database writes them, many at a time: what ``records`` asks for, and what an engine gives.
+
+A row is cells of text, which are as the columns have them: only the characters between them are JSON's to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+CELL, ROW, NULL = "\x01", "\x02", "\x05"
+"""What stands between cells, between rows, and alone in a cell for null. No sound text has such characters."""
+COPY_CELL, COPY_ROW, COPY_NULL = "\t", "\n", "\\N"
+"""The same of PostgreSQL's COPY: https://www.postgresql.org/docs/current/sql-copy.html."""
+ODD = "\x03"
+"""Stands in a row that the database cannot write as the kinds of its columns are written."""
+
+
+class Kind(Enum):
+    """What a column holds, as far as databases write it alike."""
+
+    INTEGER = auto()
+    BOOLEAN = auto()
+    """``t`` or ``1``, and ``f`` or ``0``."""
+    TEXT = auto()
+    DATE = auto()
+    """``2026-01-31``."""
+    MOMENT = auto()
+    """``2026-01-31 23:59:59`` in UTC, with up to six digits of a fraction."""
+    UUID = auto()
+    """As JSON has it, with hyphens."""
+    JSON = auto()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as it stands in the statement; ``null`` where it may be."""
+
+    kind: Kind
+    sql: str
+    null: bool
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A query for the cells of a table, in the order of its integer primary key ``key``; ``source`` is its FROM."""
+
+    columns: Sequence[Column]
+    key: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CellPage:
+    """The cells of some rows.
+
+    Where they are ``escaped``, it is COPY's characters that stand between them, and backslashes with what they escape
+    are as in JSON.
+    """
+
+    text: bytes
+    rows: int
+    escaped: bool = False
