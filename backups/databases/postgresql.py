@@ -92,9 +92,6 @@ class Database(base.Database):
             self.connection.cursor() as cursor,
             self.connection.wrap_database_errors,
         ):
-            # It would read all rows, put them in order on its disk, and only then send the first one; along the index
-            # of the key it sends them at once, and a backup of 400 thousand rows takes a fifth less.
-            cursor.execute("SET LOCAL enable_sort = off")
             cursor.execute("SET LOCAL datestyle = 'ISO'")
             with cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
                 # Rows come one by one: to weigh each would take as long as to receive it.
@@ -104,7 +101,6 @@ class Database(base.Database):
                     text = b"".join(chain.from_iterable(page))
                     yield CellPage(text[:-1], sum(map(len, page)), escaped=True)
             cursor.execute("SET LOCAL datestyle TO DEFAULT")
-            cursor.execute("SET LOCAL enable_sort TO DEFAULT")
 
     def _written(self, column: Column) -> str:
         return f"{column.sql} AT TIME ZONE 'UTC'" if column.kind is Kind.MOMENT else column.sql

@@ -53,18 +53,18 @@ class Database(base.Database):
     KINDS = frozenset(Kind)
 
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
-        # A page is one text: a step for each row would wait each time for whoever works on the page before.
+        # A page is one text: to hand over row by row takes longer than to read them.
         checks = " AND ".join(map(_check, query.columns))
         row = f"CASE WHEN {checks} THEN {self._joined(query.columns)} ELSE '{ODD}' END"
-        statement = f"SELECT {row} AS row, {query.key} AS key FROM {query.source}"
+        statement = f"SELECT {row} AS cells, {query.key} AS key FROM {query.source}"
         size, rows, wanted = base.PageSize(base.LINE_ROWS), 0, 0
         while rows == wanted:
             wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
             page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
-            cells = f"SELECT CAST(group_concat(row, '{ROW}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
+            whole = f"SELECT CAST(group_concat(cells, '{ROW}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
             try:
-                ((text, rows, after),) = self._fetch(cells, ())
+                ((text, rows, after),) = self._fetch(whole, ())
             except DataError:  # longer than a text may be: 10^9 bytes
                 text, rows = ODD.encode(), 1
             if rows:

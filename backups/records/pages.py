@@ -1,7 +1,6 @@
 """Pages of a table's lines, and how the cells that a database has written become the lines of a package.
 
 They are handled column by column: a row that Python makes a record of costs five times as much.
-Knows no Django, so that another process can do it: see ``backups.pipeline``.
 """
 
 from __future__ import annotations

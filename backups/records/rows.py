@@ -13,7 +13,6 @@ from django.db.models import IntegerField, Model
 
 from backups import databases
 from backups.databases import base
-from backups.pipeline import mapped
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique, natural_key_of
 from backups.records.lines import LineFormat, page_of
@@ -60,11 +59,8 @@ class RowReader:
         for left in reversed(range(ODD_PAGES)):
             last: Page | None = None
             # Whoever has enough, or fails, must not leave the database in the middle of an answer.
-            with (
-                closing(self.database.cells(self.format.query, after)) as cells,
-                closing(mapped(finish, cells)) as pages,
-            ):
-                for page in pages:
+            with closing(self.database.cells(self.format.query, after)) as cells:
+                for page in map(finish, cells):
                     if page is None:
                         break
                     yield page
