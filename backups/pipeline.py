@@ -1,8 +1,8 @@
 """Work shared with a process of its own, because Python does one thing at a time in each.
 
-What a database writes has to be finished, which takes about as long as the database takes. Threads do not help: what
-works on the bytes holds the interpreter's lock, and whoever waits for the database waits for that as well, once a page.
-The process is a program of its own, no fork: that would keep the connections and locks of one that is killed.
+Lines that are loaded have to be parsed, which takes about as long as the database takes. Threads do not help: what
+works on the bytes holds the interpreter's lock. The process is a program of its own, no fork: that would keep the
+connections and locks of one that is killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from backups.errors import BackupError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-FEW = 40
+FEW = 10
 """Items that are not worth a process, which takes a tenth of a second to begin: 20,000 rows."""
 LOOK_AHEAD = 2
 """Items on their way, so that neither process waits for every single one."""

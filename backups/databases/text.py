@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_NULL = r"\N"
+NULL = r"\N"
 _WRITE: dict[type, Callable[[Any], str]] = {
     str: str,
     int: str,
     bool: lambda value: "1" if value else "0",
-    type(None): lambda _: _NULL,
+    type(None): lambda _: NULL,
 }
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _TRANSLATED = str.maketrans(_ESCAPES)
@@ -51,6 +51,6 @@ def _is_sound(text: str, nulls: int, separators: int) -> bool:
 
 def _escaped(value: Any) -> str:
     if value is None:
-        return _NULL
+        return NULL
     text = _WRITE[value.__class__](value)
     return text.translate(_TRANSLATED) if any(map(text.__contains__, _ESCAPES)) else text

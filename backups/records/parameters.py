@@ -45,12 +45,14 @@ class LineParser:
 
     def _parser(self, is_text: bool) -> Parser:
         scope: dict[str, Any] = {}
-        body = self._row_code(scope)
+        body, values, texts = self._row_code(scope)
+        known = [text for text in texts if text is not None]
         return Parser(
             label=self.table.label,
             body=body,
+            values=values,
+            texts=known if len(known) == len(texts) else None,
             scope=scope,
-            has_automatic_key=self.table.has_automatic_key,
             is_text=is_text,
         )
 
@@ -60,7 +62,8 @@ class LineParser:
             return (None for _ in batches)
         return mapped(self.parser, batches) if self.is_portable else map(self.parser, batches)
 
-    def _row_code(self, scope: dict[str, Any]) -> list[str]:
+    def _row_code(self, scope: dict[str, Any]) -> tuple[list[str], list[str], list[str | None]]:
+        """Write the code for a row, the names of its values, and expressions for these as text, as far as known."""
         table = self.table
         referring = {one.name: one for one in table.references}
         body = [
@@ -68,7 +71,9 @@ class LineParser:
             f"if whole['model'] != {table.label!r} or len(whole) != 3 + ('refs' in whole): refused()",
             f"if whole['pk'] is None or len(fields) != {len(table.columns)}: refused()",
         ]
-        row, natural = [], []
+        row, natural, texts = [], [], list[str | None]()
+        if table.has_automatic_key:
+            body += ["if after is not None and whole['pk'] <= after: refused()", "after = whole['pk']"]
         for number, field in enumerate(self._writer.fields):
             value = f"v{number}"
             row.append(value)
@@ -91,10 +96,11 @@ class LineParser:
                 scope[f"key_{value}"] = key
                 call = f"key_{value}.get({value}, {value})" if isinstance(key, dict) else f"key_{value}({value})"
                 body.append(f"{condition}{value} = {call}")
+            is_moved = reference is not None and self._keys[field.name] is not None
+            texts.append(self._text_code(value, field, is_moved=is_moved))
         count = " + ".join(f"({value} is not None)" for value in natural) or "0"
         body.append(f"if len(refs) != {count}: refused()")
-        body.append(f"rows.append(({', '.join(row)},))")
-        return body
+        return body, row, texts
 
     def _value_code(self, value: str, field: AnyField, scope: dict[str, Any]) -> list[str]:
         """Check a value's type, and write it as a parameter."""
@@ -104,6 +110,18 @@ class LineParser:
         scope[f"decode_{value}"] = self._decoder(field)
         never = [] if field.null else [f"{value} is not None or refused()"]
         return [*never, f"{value} = decode_{value}({value})"]
+
+    def _text_code(self, value: str, field: AnyField, *, is_moved: bool) -> str | None:
+        """Write a value as text, where its line has no backslash. None where it may have one, or is no text."""
+        final = final_field(field)
+        plain = plain_type(final)
+        if not (plain or self._is_date_in_text(final)) or (is_moved and plain is not int):
+            return None
+        text = f"+{value}" if plain is bool else value
+        return f"null if {value} is None else {text}" if field.null else text
+
+    def _is_date_in_text(self, final: AnyField) -> bool:
+        return self._decoder(final) in (day, moment, naive_moment)
 
     def _decoder(self, field: AnyField) -> Decoder:
         final = final_field(field)

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from itertools import chain
-from operator import lt
 from typing import Any
 
 import orjson
 
-from backups.databases.text import NoText, text_of
+from backups.databases.text import NULL, NoText, text_of
 from backups.records.compiled import function
 
 Row = Sequence[Any]
+_Make = Callable[[Sequence[Any], Any], tuple[list[Any], Any]]
 
 PARSED_ROWS = 500
 """Lines that are parsed at once: what is made of them fits into a processor's cache."""
@@ -36,51 +36,66 @@ class Lines:
 class Parser:
     """Makes parameters of the lines of one table, or text of them where ``is_text``: see ``backups.databases.text``.
 
-    ``body`` are the lines of code that append to ``rows`` what they make of ``whole``, and raise one of ``REFUSALS``
-    for what wants a closer look; ``scope`` has what they name.
+    ``body`` are the lines of code that make ``values`` of ``whole``, and raise one of ``REFUSALS`` for what wants a
+    closer look; ``scope`` has what they name. ``texts`` are the expressions of the same values as text, where no line
+    has a backslash; None where that is not known.
     """
 
     label: str
     body: Sequence[str]
+    values: Sequence[str]
+    texts: Sequence[str] | None
     scope: Mapping[str, Any] = field(repr=False)
-    has_automatic_key: bool
     is_text: bool
 
     def __call__(self, page: Lines) -> list[Row] | bytes | None:
         """Return what a database takes for the lines, or None where one of them wants a closer look."""
         try:
-            if self.is_text:
-                return b"".join(map(text_of, self._parsed(page)))
-            return list(chain.from_iterable(self._parsed(page)))
+            made = self._made(page)
+            return b"".join(made) if self.is_text else list(chain.from_iterable(made))
         except NoText:
             return replace(self, is_text=False)(page)
         except REFUSALS:
             return None
 
-    def _parsed(self, page: Lines) -> Iterator[list[Row]]:
+    def _made(self, page: Lines) -> Iterator[Any]:
+        """Yield rows, or text of them, of some lines at a time."""
         after = page.after
         for start in range(0, len(page.lines), PARSED_ROWS):
             lines = page.lines[start : start + PARSED_ROWS]
             # A blank after the colon says that a line has numbers which orjson would round: see parse().
             if not all(line.startswith(b'{"model":"') for line in lines):
                 refused()
-            rows = self._rows(orjson.loads(b"[%b]" % b",".join(lines)))
+            whole = b"[%b]" % b",".join(lines)
+            # What text has otherwise than JSON, JSON writes with a backslash. To write value by value, and then look
+            # for that in the text, takes as long as to parse the lines.
+            is_plain = self.is_text and self.texts is not None and b"\\" not in whole
+            make = self._line if is_plain else self._row
+            rows, after = make(orjson.loads(whole), after)
             if len(rows) != len(lines):
                 refused()
-            if self.has_automatic_key:
-                keys = [row[0] for row in rows]
-                if (after is not None and keys[0] <= after) or not all(map(lt, keys, keys[1:])):
-                    refused()
-                after = keys[-1]
-            yield rows
+            if is_plain:
+                yield "".join(rows).encode()
+            else:
+                yield text_of(rows) if self.is_text else rows
 
     @cached_property
-    def _rows(self) -> Callable[[Sequence[Any]], list[Row]]:
-        body = ["rows = []", "for whole in wholes:", *(f"    {line}" for line in self.body), "return rows"]
-        return function(f"rows of {self.label}", "wholes", body, {**self.scope, "refused": refused, "nothing": {}})
+    def _row(self) -> _Make:
+        return self._function(f"({', '.join(self.values)},)")
+
+    @cached_property
+    def _line(self) -> _Make:
+        cells = "\\t".join(f"{{{text}}}" for text in self.texts or ())
+        return self._function(f"f'{cells}\\n'")
+
+    def _function(self, made: str) -> _Make:
+        loop = [f"    {line}" for line in (*self.body, f"rows.append({made})")]
+        body = ["rows = []", "for whole in wholes:", *loop, "return rows, after"]
+        scope = {**self.scope, "refused": refused, "nothing": {}, "null": NULL}
+        return function(f"rows of {self.label}", "wholes, after", body, scope)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_rows"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_row", "_line")}
 
 
 REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)

@@ -153,15 +153,20 @@ def test_texts_of_every_kind_come_back_through_a_bulk_load(system: System) -> No
 
 def test_a_parser_of_many_lines_gives_the_parameters_of_each(awkward: System) -> None:
     add_documents(TEXTS)
-    parsed = set()
+    parsed, written = set(), set()
     for model in coverage.of_database("default").models:
         table = Table(model)
         reader, writer = RowReader(table, "default"), RowWriter(table, "default")
-        parser = LineParser(table, writer, {one.name: None for one in table.references}, is_text=False)
+        keys = {one.name: None for one in table.references}
+        parser, as_text = (LineParser(table, writer, keys, is_text=is_text) for is_text in (False, True))
         for line in (one.line(table.label) for one in islice(reader.records(), 100)):
             (rows,) = parser.parsed([Lines(lines=[line], after=None)])
             if rows is None:
                 continue
+            (text,) = as_text.parsed([Lines(lines=[line], after=None)])
+            if isinstance(text, bytes):
+                assert text == text_of(rows)
+                written.add((table.label, b"\\" in line))
             record = parse(line, table.label)
             references = {
                 one.name: record.refs.get(one.name, record.fields[one.name])
@@ -173,6 +178,7 @@ def test_a_parser_of_many_lines_gives_the_parameters_of_each(awkward: System) ->
             assert [_as_engine_sees(value) for value in rows[0]] == shown, table
             parsed.add(table.label)
     assert {"documents.document", "core.user", "awkward.moment"} <= parsed
+    assert {("core.user", False), ("awkward.nullable", False), ("documents.document", True)} <= written
 
 
 def _as_engine_sees(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a row costs in each stage of a backup, one stage after the other: ``python -m tests.benchmarks.stages``.
 
-Prints JSON: the rows, and the seconds of each stage, for all tables whose lines the database writes. In a real backup
+Prints JSON: the rows, and the seconds of each stage, for all tables whose cells the database writes. In a real backup
 the stages work beside each other, as far as there are processors.
 """
 
@@ -23,7 +23,7 @@ else:
 
 _Result = TypeVar("_Result")
 
-DATABASE, FINISH, DIGEST, COMPRESS = "database writes lines", "finish them", "digest", "compress"
+DATABASE, FINISH, DIGEST, COMPRESS = "database writes cells", "make lines of them", "digest", "compress"
 CHUNK_BYTES = 4 * 1024 * 1024
 
 
