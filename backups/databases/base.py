@@ -40,7 +40,7 @@ class Selection(Protocol):
     model: type[Model]
     key: list[int]
 
-    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str: ...
+    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None, date: str = "{}") -> str: ...
 
     def sql_of(self, index: int) -> str: ...
 
@@ -48,12 +48,16 @@ class Selection(Protocol):
 
     def convert(self, rows: Sequence[Row]) -> Sequence[Row]: ...
 
+    def name_of(self, row: Row) -> str: ...
+
 
 class Database:
     """One connection's engine."""
 
     PARAMETERS = 900
     """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
+    DATE = "{}"
+    """How a column of dates or times is read."""
     KINDS: frozenset[Kind] = frozenset()
     """What ``cells`` can write. An engine that can write nothing is asked for rows instead."""
 
@@ -162,7 +166,7 @@ class Database:
         ordered: bool = True,
         limit: int | None = None,
     ) -> Sequence[Row]:
-        return self._fetch(selection.sql(where, ordered=ordered, limit=limit), parameters)
+        return self._fetch(selection.sql(where, ordered=ordered, limit=limit, date=self.DATE), parameters)
 
     def _fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         with self.connection.cursor() as cursor:

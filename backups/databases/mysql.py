@@ -107,10 +107,9 @@ class Database(base.Database):
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
         # that it cannot be the whole table.
-        # Text has the character set of its columns: bytes of latin1 would not be those of the text. One null among
-        # the cells makes a row of null.
+        # One null among the cells makes a row of null.
         cells = f", '{CELL}', ".join(map(self._cell, query.columns))
-        row = f"CAST(CONVERT(CONCAT({cells}) USING utf8mb4) AS BINARY)"
+        row = f"CAST(CONCAT({cells}) AS BINARY)"
         statement = f"SELECT {row}, {query.key} FROM {query.source}"
         rows = STREAM_ROWS
         while rows == STREAM_ROWS:
@@ -133,15 +132,16 @@ class Database(base.Database):
 
     def _written(self, column: Column) -> str:
         match column.kind:
-            case Kind.INTEGER:
-                return f"{column.sql} + 0"  # without the zeros of ZEROFILL
             # What is added makes null, which is odd, of what is no date.
             case Kind.DATE:
                 return f"{column.sql} + INTERVAL 0 DAY"
             case Kind.MOMENT:
                 return f"{column.sql} + INTERVAL 0 MICROSECOND"
-            case _:
+            case Kind.INTEGER:
                 return column.sql
+            # Each column by itself: text of several character sets cannot be joined, and next to bytes it is bytes.
+            case _:
+                return f"CONVERT({column.sql} USING utf8mb4)"
 
     def distinct(self, table: str, column: str) -> Iterator[str]:
         # Most collations take 'a' for 'A', and nearly all 'a' for 'a '; no file system and no storage does.
@@ -310,11 +310,7 @@ def _refuse(text: str) -> Any:
 
 
 def _no_date(selection: Selection, row: Row, column: str) -> BackupError:
-    """Name a row, but neither the value nor a key that is more than a number: not everybody may see them."""
-    key = [row[index] for index in selection.key]
-    named = f" {key}" if all(isinstance(part, int) for part in key) else ""
-    label, column = selection.model._meta.label_lower, column.partition(".")[2]
     return BackupError(
-        f"{label}{named} has what is no date, such as 0000-00-00, in {column}",
+        f"{selection.name_of(row)} has what is no date, such as 0000-00-00, in {column.partition('.')[2]}",
         hint="correct the row: no other database has such a date, and NULL is not the same",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
 from typing import Any
 
 from django.db import OperationalError, ProgrammingError, transaction
@@ -92,15 +91,12 @@ class Database(base.Database):
             self.connection.cursor() as cursor,
             self.connection.wrap_database_errors,
         ):
+            style = self._value("SHOW datestyle")
             cursor.execute("SET LOCAL datestyle = 'ISO'")
             with cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
-                # Rows come one by one: to weigh each would take as long as to receive it.
-                rows = iter(copy)
-                some = iter(lambda: list(islice(rows, base.FIRST_ROWS)), [])
-                for page in base.limited(some, base.LINE_ROWS // base.FIRST_ROWS or 1, _weight, base.PAGE_BYTES):
-                    text = b"".join(chain.from_iterable(page))
-                    yield CellPage(text[:-1], sum(map(len, page)), escaped=True)
-            cursor.execute("SET LOCAL datestyle TO DEFAULT")
+                for page in base.pages(copy, len):
+                    yield CellPage(b"".join(page)[:-1], len(page), escaped=True)
+            cursor.execute(f"SET LOCAL datestyle = '{style}'")
 
     def _written(self, column: Column) -> str:
         return f"{column.sql} AT TIME ZONE 'UTC'" if column.kind is Kind.MOMENT else column.sql
@@ -275,10 +271,6 @@ class Database(base.Database):
     def _is_usable(self) -> bool:
         connection: Any = self.connection.connection
         return connection is not None and not connection.closed
-
-
-def _weight(rows: Sequence[bytes]) -> int:
-    return sum(map(len, rows))
 
 
 @contextmanager

@@ -5,8 +5,10 @@ They are handled column by column: a row that Python makes a record of costs fiv
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, TypeAlias
 
 import orjson
@@ -17,12 +19,14 @@ from backups.records.jsontext import canonical_json, loads_many, plain_dumps_man
 
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\b": b"\\b", b"\f": b"\\f"}
 """As orjson writes them; the backslash has to be the first."""
-_BOOLEANS = {b"t": b"true", b"1": b"true", b"f": b"false", b"0": b"false"}
+_BOOLEANS = {b"1": b"true", b"0": b"false"}
+_COPY_BOOLEANS = {b"t": b"true", b"f": b"false"}
 _SHAPES = bytes.maketrans(b"123456789", b"0" * 9)
 _DATE, _MOMENT = b"0000-00-00", b"0000-00-00 00:00:00.000000"
 """What dates and moments look like when all digits are 0."""
 
 _Column: TypeAlias = Sequence[bytes]
+_Conversions: TypeAlias = Mapping[Kind, Callable[[_Column], _Column]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,11 @@ class _Columns:
         if len(cells) != len(kinds) * page.rows:
             raise Odd
         columns, has_nulls = cls(page.rows, null), null in text
+        conversions = _COPY_CONVERSIONS if page.escaped else _CONVERSIONS
         for number, kind in enumerate(kinds):
             column = cells[number :: len(kinds)]
             columns.add(column, column.count(null) if has_nulls else 0)
-            columns._convert(number, kind)
+            columns._convert(number, kind, conversions)
         if not page.escaped and sum(columns._nulls) != text.count(null):
             raise Odd  # it is part of a text
         return columns
@@ -195,7 +200,7 @@ class _Columns:
             for when, parts in zip(self.cells[maybe.when], zip(*columns, strict=True), strict=True)
         ]
 
-    def _convert(self, number: int, kind: Kind) -> None:
+    def _convert(self, number: int, kind: Kind, conversions: _Conversions) -> None:
         """Write the cells of a column, as a page has them, as JSON."""
         if self._nulls[number] == self.rows:
             return
@@ -205,7 +210,7 @@ class _Columns:
             self.cells[number] = self._among_nulls(number, written)
             if ordered != written:
                 self._ordered[number] = self._among_nulls(number, ordered)
-        elif convert := _CONVERSIONS.get(kind):
+        elif convert := conversions.get(kind):
             self.cells[number] = self._among_nulls(number, convert(self._there(number)))
 
     def _there(self, number: int) -> _Column:
@@ -241,10 +246,24 @@ def _text_of(page: CellPage) -> tuple[bytes, bytes, bytes, bytes]:
     return text, cell, row, null
 
 
-def _booleans(cells: _Column) -> _Column:
-    if not _BOOLEANS.keys() >= set(cells):
+def _integers(cells: _Column) -> _Column:
+    """Refuse what other types than integers have, in columns of tables that Django has not made."""
+    text = b"\n".join([b"", *cells, b""])
+    if b"\n\n" in text or len(text.translate(None, b"-0123456789")) != len(cells) + 1:
         raise Odd
-    return [_BOOLEANS[cell] for cell in cells]
+    # What begins so has to be looked at: 0 is an integer, and 00 is none.
+    if (b"\n0" in text or b"-" in text) and any(cell != b"%d" % int(cell) for cell in cells):
+        raise Odd
+    return cells
+
+
+def _booleans_in(words: Mapping[bytes, bytes]) -> Callable[[_Column], _Column]:
+    def booleans(cells: _Column) -> _Column:
+        if not words.keys() >= set(cells):
+            raise Odd
+        return [words[cell] for cell in cells]
+
+    return booleans
 
 
 def _dates(cells: _Column) -> _Column:
@@ -261,6 +280,19 @@ def _moments(cells: _Column) -> _Column:
     return text.replace(b" ", b"T").replace(b".000000", b"").split(b"\n")
 
 
+def _dates_of_text(cells: _Column) -> _Column:
+    """Take what is text in the database, which may be the 30th of February. Raises ``ValueError`` then."""
+    found = _dates(cells)
+    deque(map(date.fromisoformat, b"\n".join(found).decode().split("\n")), maxlen=0)
+    return found
+
+
+def _moments_of_text(cells: _Column) -> _Column:
+    found = _moments(cells)
+    deque(map(datetime.fromisoformat, b"\n".join(found).decode().split("\n")), maxlen=0)
+    return found
+
+
 def _with_fraction(cell: bytes, whole: int, most: int) -> bytes:
     if len(cell) == whole:
         cell += b".0"
@@ -275,8 +307,15 @@ def _json_values(cells: _Column) -> list[Any]:
     return values
 
 
-_CONVERSIONS: Mapping[Kind, Callable[[_Column], _Column]] = {
-    Kind.BOOLEAN: _booleans,
+_CONVERSIONS: _Conversions = {
+    Kind.INTEGER: _integers,
+    Kind.BOOLEAN: _booleans_in(_BOOLEANS),
+    Kind.DATE: _dates_of_text,
+    Kind.MOMENT: _moments_of_text,
+}
+_COPY_CONVERSIONS: _Conversions = {
+    Kind.INTEGER: _integers,
+    Kind.BOOLEAN: _booleans_in(_COPY_BOOLEANS),
     Kind.DATE: _dates,
     Kind.MOMENT: _moments,
 }

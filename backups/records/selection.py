@@ -13,11 +13,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.db.models.expressions import Col
 
+from backups.errors import BackupError
 from backups.records.relations import AnyField, final_field, get_field, related_model, target_field
 from backups.records.values import is_json_column
 
 Path = tuple[str, ...]
 Converter = Callable[[Any], Any]
+_DATES = ("DateField", "DateTimeField", "TimeField")
 
 
 class Selection:
@@ -30,6 +32,7 @@ class Selection:
         self.converters: dict[int, list[Converter]] = {}
         self._columns: dict[str, int] = {}
         self._joins: dict[Path, tuple[str, str]] = {}
+        self._dates: set[int] = set()
         for field in primary_key_fields(model):
             self.key.append(self.column((field.name,)))
 
@@ -39,13 +42,19 @@ class Selection:
         sql = self._column_sql(alias, field)
         if sql not in self._columns:
             index = self._columns[sql] = len(self._columns)
+            if final_field(field).get_internal_type() in _DATES:
+                self._dates.add(index)
             if converters := self._converters_of(alias, field):
                 self.converters[index] = converters
         return self._columns[sql]
 
-    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None) -> str:
-        """Return the statement: ``where`` is a condition on the columns that ``key_sql`` returns."""
-        statement = f"SELECT {', '.join(self._columns)} FROM {self.source()}"
+    def sql(self, where: str = "", *, ordered: bool = True, limit: int | None = None, date: str = "{}") -> str:
+        """Return the statement: ``where`` is a condition on the columns that ``key_sql`` returns.
+
+        ``date`` is how a column with dates or times is to stand in it.
+        """
+        columns = [date.format(sql) if index in self._dates else sql for index, sql in enumerate(self._columns)]
+        statement = f"SELECT {', '.join(columns)} FROM {self.source()}"
         if where:
             statement += f" WHERE {where}"
         if ordered:
@@ -75,10 +84,25 @@ class Selection:
         for index, converters in self.converters.items():
             for row in converted:
                 value = row[index]
-                for convert in converters:
-                    value = convert(value)
+                try:
+                    for convert in converters:
+                        value = convert(value)
+                except (ValueError, TypeError, AttributeError) as error:  # converters of Django raise any of these
+                    raise self._unreadable(row, index) from error
                 row[index] = value
         return converted
+
+    def name_of(self, row: Sequence[Any]) -> str:
+        """Name a row, but by no key that is more than a number: not everybody may see it."""
+        key = [row[index] for index in self.key]
+        named = f" {key}" if all(isinstance(part, int) for part in key) else ""
+        return f"{self.model._meta.label_lower}{named}"
+
+    def _unreadable(self, row: Sequence[Any], index: int) -> BackupError:
+        return BackupError(
+            f"{self.name_of(row)} has something in {self.sql_of(index).partition('.')[2]} that its field cannot read",
+            hint="correct the row: a package without the value, or with another one, would not be a backup",
+        )
 
     def _resolve(self, path: Path) -> tuple[str, AnyField]:
         model, alias = self.model, "t0"
@@ -119,12 +143,25 @@ class Selection:
             return []  # read as text: see values.py
         operations = self.connection.ops.get_db_converters(column)
         converters = operations + column.get_db_converters(self.connection)
-        return [_bind(converter, column, self.connection) for converter in converters]
+        bound = [_bind(converter, column, self.connection) for converter in converters]
+        return [_never_none(bound[0]), *bound[1:]] if operations and field.get_internal_type() in _DATES else bound
 
 
 def primary_key_fields(model: type[Model]) -> Sequence[AnyField]:
     """Return the one field of a primary key, or the several of a composite one."""
     return model._meta.pk_fields
+
+
+def _never_none(convert: Converter) -> Converter:
+    """Refuse what is no date: SQLite's converters give None then, as for NULL."""
+
+    def converted(value: Any) -> Any:
+        found = convert(value)
+        if found is None and value is not None:
+            raise ValueError("not a date")
+        return found
+
+    return converted
 
 
 def _bind(converter: Callable[..., Any], column: Col, connection: BaseDatabaseWrapper) -> Converter:

@@ -133,6 +133,21 @@ def test_odd_rows_are_read_one_by_one_wherever_they_are(
     assert Document.objects.count() == len(TEXTS)
 
 
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_what_is_no_integer_is_not_written_as_one(new_system: Callable[..., System], name: str) -> None:
+    texts = ["007", "abc", "1,2", "-", "-0", "00", "1-1", "", " 5", "null", "true", "1.5", '1,"x":2']
+    with new_system(name, AWKWARD).active(), connection.cursor() as cursor:
+        kind = "MODIFY number varchar(20)" if name == "mariadb" else "ALTER number TYPE varchar(20)"
+        cursor.execute(f"ALTER TABLE awkward_nullable {kind}")
+        table = Table(apps.get_model("awkward.nullable"))
+        for text in texts:
+            cursor.execute("DELETE FROM awkward_nullable")
+            for key, value in enumerate([text, None, "0", "-10"], start=1):
+                cursor.execute("INSERT INTO awkward_nullable (id, name, number) VALUES (%s, %s, %s)", [key, key, value])
+            for found, expected in read_both_ways(table):
+                assert found == expected, text
+
+
 def test_json_null_is_told_from_null(awkward: System) -> None:
     table = Table(apps.get_model("awkward.value"))
     (found, expected), _ = read_both_ways(table)

@@ -207,3 +207,19 @@ def come_back(system: System, model: type[Model]) -> None:
     restored = system.run("restore_backup", str(package), "--no-input")
     assert restored.code == 0, restored.out + restored.err
     assert list(model._base_manager.order_by("pk").values_list()) == before
+
+
+@pytest.mark.parametrize("column", ["flag bit(1)", "flag varbinary(5)", "flag tinyint"])
+def test_text_of_several_character_sets_is_written_as_it_is(awkward: System, column: str) -> None:
+    nullable = apps.get_model("awkward.nullable")
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE awkward_nullable MODIFY {column}, MODIFY text text CHARACTER SET latin1")
+        cursor.execute("ALTER TABLE awkward_nullable MODIFY name varchar(50) CHARACTER SET latin2")
+        cursor.execute("ALTER TABLE awkward_onekey CONVERT TO CHARACTER SET utf16")
+    one = apps.get_model("awkward.onekey").objects.create(name="Ω")
+    nullable.objects.create(name="ő", text="ü", one=one)
+    reader = RowReader(Table(nullable), "default")
+    (page,) = reader.pages()
+    (record,) = reader.records()
+    assert page.lines == [record.line("awkward.nullable")]
+    assert all(text in page.lines[0].decode() for text in "őüΩ")

@@ -8,6 +8,9 @@ from collections.abc import Callable
 import pytest
 from django.db import connection
 
+from backups import databases
+from backups.databases.cells import CELL, Cells, Column, Kind
+from backups.records.jsontext import loads_many
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
 from backups.records.rows import RowReader, RowWriter
@@ -82,3 +85,40 @@ def test_tables_that_a_model_names_in_its_own_way_are_backed_up(new_system: Call
         assert not model.objects.exists()
         assert system.run("restore_backup", "--undo", "--no-input").code == 0
         assert list(model.objects.order_by("id").values_list()) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("effective_date", value) for value in ("2026-02-30", "0000-00-00", "yesterday", "")),
+        *(("modified", f"2026-01-01 {time}") for time in ("24:00:00", "23:59:60", "99:99:99")),
+        ("modified", "2026-02-30 10:00:00.123456"),
+        ("modified", "now"),
+    ],
+)
+def test_what_is_no_date_is_refused_and_not_taken_for_null(lite: System, column: str, value: str) -> None:
+    author, kind = User.objects.get(username="admin"), DocumentType.objects.create(code="T", name="T")
+    document = Document.objects.create(number="T-1", title="T", document_type=kind, author=author)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE documents_document SET {column} = %s", [value])
+    done = lite.run("create_backup")
+    assert (done.code, list(lite.packages.glob("*.zip"))) == (1, [])
+    assert f'documents.document [{document.pk}] has something in "{column}" that its field cannot read' in done.err
+
+
+def test_a_table_may_have_a_thousand_columns(lite: System) -> None:
+    names = [f"c{number}" for number in range(1500)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE wide ({', '.join(f'{name} integer' for name in names)})")
+        cursor.execute(f"INSERT INTO wide VALUES ({', '.join(map(str, range(1500)))})")
+    columns = [Column(Kind.INTEGER, f"t0.{name}", null=False) for name in names]
+    (page,) = databases.of("default").cells(Cells(columns, "t0.c0", "wide t0"), None)
+    assert page.text.decode().split(CELL) == [str(number) for number in range(1500)]
+    assert page.rows == 1
+
+
+def test_texts_that_are_json_only_together_are_no_json() -> None:
+    assert loads_many([b"[1]", b'"\\u0001"', b"2"]) == [[1], "\x01", 2]
+    for texts in ([b"[1", b"2]", b"3,4"], [b"[1", b"2]"], [b"1,2"], [b'1,"\\u0001",2']):
+        with pytest.raises(ValueError):  # noqa: PT011 - orjson's own, or ours
+            loads_many(texts)

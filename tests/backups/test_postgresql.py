@@ -16,6 +16,8 @@ from django.db import connection
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
 from backups import databases
+from backups.records.rows import RowReader
+from backups.records.table import Table
 from backups.services import load
 from core.models import User
 from documents.models import DocumentType
@@ -194,3 +196,22 @@ def test_views_of_another_schema_are_left_out_as_others(new_system: Callable[...
         assert made.code == 0, made.err
         found = {one["model"]: one["message"] for one in json.loads(made.out)["findings"]}
         assert "a view" in found["elsewhere.elsewhere"]
+
+
+def test_a_session_keeps_its_own_style_of_dates(new_system: Callable[..., System]) -> None:
+    with new_system("postgresql").active() as system:
+        assert system.run("seed_demo").code == 0
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"ALTER DATABASE {connection.ops.quote_name(connection.settings_dict['NAME'])} SET datestyle = 'German'"
+            )
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("SET datestyle = 'ISO, YMD'")
+        reader = RowReader(Table(User), "default")
+        with databases.of("default").snapshot():
+            lines = [line for page in reader.pages() for line in page.lines]
+            assert lines == [record.line("core.user") for record in reader.records()]
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW datestyle")
+                assert cursor.fetchone() == ("ISO, YMD",)
