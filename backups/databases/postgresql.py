@@ -91,12 +91,15 @@ class Database(base.Database):
             self.connection.cursor() as cursor,
             self.connection.wrap_database_errors,
         ):
-            style = self._value("SHOW datestyle")
-            cursor.execute("SET LOCAL datestyle = 'ISO'")
+            style = self.connection.connection.info.parameter_status("DateStyle")
+            is_iso = style.startswith("ISO")
+            if not is_iso:
+                cursor.execute("SET LOCAL datestyle = 'ISO'")
             with cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
                 for page in base.pages(copy, len):
                     yield CellPage(b"".join(page)[:-1], len(page), escaped=True)
-            cursor.execute(f"SET LOCAL datestyle = '{style}'")
+            if not is_iso:
+                cursor.execute(f"SET LOCAL datestyle = '{style}'")
 
     def _written(self, column: Column) -> str:
         return f"{column.sql} AT TIME ZONE 'UTC'" if column.kind is Kind.MOMENT else column.sql

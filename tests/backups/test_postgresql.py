@@ -198,20 +198,19 @@ def test_views_of_another_schema_are_left_out_as_others(new_system: Callable[...
         assert "a view" in found["elsewhere.elsewhere"]
 
 
-def test_a_session_keeps_its_own_style_of_dates(new_system: Callable[..., System]) -> None:
+@pytest.mark.parametrize("style", ["ISO, YMD", "German, DMY"])
+def test_a_session_keeps_its_own_style_of_dates(new_system: Callable[..., System], style: str) -> None:
     with new_system("postgresql").active() as system:
         assert system.run("seed_demo").code == 0
+        reader = RowReader(Table(User), "default")
+        lines = [record.line("core.user") for record in reader.records()]
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"ALTER DATABASE {connection.ops.quote_name(connection.settings_dict['NAME'])} SET datestyle = 'German'"
-            )
+            name = connection.ops.quote_name(connection.settings_dict["NAME"])
+            cursor.execute(f"ALTER DATABASE {name} SET datestyle = 'SQL'")
         connection.close()
         with connection.cursor() as cursor:
-            cursor.execute("SET datestyle = 'ISO, YMD'")
-        reader = RowReader(Table(User), "default")
-        with databases.of("default").snapshot():
-            lines = [line for page in reader.pages() for line in page.lines]
-            assert lines == [record.line("core.user") for record in reader.records()]
-            with connection.cursor() as cursor:
-                cursor.execute("SHOW datestyle")
-                assert cursor.fetchone() == ("ISO, YMD",)
+            cursor.execute(f"SET datestyle = '{style}'")
+        with databases.of("default").snapshot(), connection.cursor() as cursor:
+            assert [line for page in reader.pages() for line in page.lines] == lines
+            cursor.execute("SHOW datestyle")
+            assert cursor.fetchone() == (style,)
