@@ -20,7 +20,7 @@ from backups.databases.cells import NULL, ODD, CellPage, Cells, Column, Kind
 Row = Sequence[Any]
 _Item = TypeVar("_Item")
 
-LINE_ROWS = 500
+PAGE_ROWS = 500
 """Rows in a page, at most or about."""
 PAGE_BYTES = 200_000
 """A page, as far as an engine knows: neither passing pages on nor holding them costs much, in time or memory."""
@@ -368,8 +368,8 @@ def limited(
 
 
 def pages(items: Iterable[_Item], weigh: Callable[[_Item], int]) -> Generator[list[_Item]]:
-    """Cut rows into lists of at most ``LINE_ROWS``, which end when they weigh ``PAGE_BYTES``."""
-    return limited(items, LINE_ROWS, weigh, PAGE_BYTES)
+    """Cut rows into lists of at most ``PAGE_ROWS``, which end when they weigh ``PAGE_BYTES``."""
+    return limited(items, PAGE_ROWS, weigh, PAGE_BYTES)
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

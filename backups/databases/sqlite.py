@@ -60,7 +60,7 @@ class Database(base.Database):
         checks = " AND ".join(f"({' AND '.join(some)})" for some in base.batched(map(_check, query.columns), ARGUMENTS))
         row = f"CASE WHEN {checks} THEN {self._joined(query.columns)} ELSE '{ODD}' END"
         statement = f"SELECT {row} AS cells, {query.key} AS key FROM {query.source}"
-        size, rows, wanted = base.PageSize(base.LINE_ROWS), 0, 0
+        size, rows, wanted = base.PageSize(base.PAGE_ROWS), 0, 0
         while rows == wanted:
             wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"

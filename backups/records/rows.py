@@ -69,8 +69,8 @@ class RowReader:
                     return
             if last is not None:
                 after = parse(last.lines[-1], self.table.label).pk
-            size, read = base.PageSize(base.LINE_ROWS), 0
-            while read < base.LINE_ROWS or not left:
+            size, read = base.PageSize(base.PAGE_ROWS), 0
+            while read < base.PAGE_ROWS or not left:
                 rows = self.database.rows_after(self._selection, after, size.rows)
                 if not rows:
                     return
