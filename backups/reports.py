@@ -16,6 +16,7 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from backups import databases
 from backups.models import CHARACTERS, Backup, ModelReport, ReportFinding, RestoreReport
 from backups.reporting import Report, Verdict, as_data, printable
 
@@ -193,12 +194,10 @@ def _running(using: str, purpose: str) -> QuerySet[RestoreReport]:
 
 def _has_tables(using: str) -> bool:
     """Return whether the tables are there, and have what this code writes: migrations may wait to be applied."""
-    connection, model = connections[using], RestoreReport
-    with connection.cursor() as cursor:
-        if model._meta.db_table not in connection.introspection.table_names(cursor):
-            return False
-        columns = connection.introspection.get_table_description(cursor, model._meta.db_table)
-    return {field.column for field in model._meta.local_concrete_fields} <= {column.name for column in columns}
+    meta = RestoreReport._meta
+    if meta.db_table not in connections[using].introspection.table_names():
+        return False
+    return {field.column for field in meta.local_concrete_fields} <= databases.of(using).columns(meta.db_table)
 
 
 def _account() -> str:

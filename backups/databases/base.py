@@ -174,6 +174,12 @@ class Database:
             rows: Sequence[Row] = cursor.fetchall()
         return rows
 
+    def columns(self, table: str) -> set[str]:
+        """Name the columns of a table. Django's introspection would parse or look up all that is known of each."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {self._quote(table)} WHERE 1 = 0")
+            return {column[0] for column in cursor.description}
+
     def count(self, table: str) -> int:
         """Count the rows of a table."""
         return int(self._value(f"SELECT COUNT(*) FROM {self._quote(table)}"))

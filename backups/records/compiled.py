@@ -6,6 +6,8 @@ The source has only numbers and ``repr`` of names from models in it, never anyth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 
@@ -13,6 +15,11 @@ def function(title: str, parameters: str, body: Sequence[str], scope: Mapping[st
     """Define a function from the lines of its body. ``scope`` has what these name; tracebacks show ``title``."""
     source = "\n".join([f"def made({parameters}):", *(f"    {line}" for line in body)])
     namespace = dict(scope)
-    exec(compile(source, f"<{title}>", "exec"), namespace)  # noqa: S102
+    exec(_code(source, title), namespace)  # noqa: S102
     made: Callable[..., Any] = namespace["made"]
     return made
+
+
+@lru_cache(maxsize=1000)  # an operation reads each table several times: to compile took a tenth of a small one's time
+def _code(source: str, title: str) -> CodeType:
+    return compile(source, f"<{title}>", "exec")
