@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backups.package import passphrase
 from tests import oracle
 from tests.engines import ENGINES
 from tests.systems import System
@@ -35,6 +36,12 @@ def package(seeded: System) -> Path:
 def lite(new_system: Callable[..., System]) -> Iterator[System]:
     with new_system("sqlite").active() as active:
         yield active
+
+
+@pytest.fixture
+def quick_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a passphrase be no work in this process: the real factor takes a second each time, and others have it."""
+    monkeypatch.setattr(passphrase, "WORK_FACTOR", 2)
 
 
 @pytest.fixture

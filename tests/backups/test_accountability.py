@@ -83,6 +83,7 @@ def test_what_is_rolled_back_is_recorded(recorded: Callable[..., None], seeded: 
     recorded("restore", "rolled_back", "backup-", "restore_backup", package, code=3)
 
 
+@pytest.mark.usefixtures("quick_passphrase")
 def test_what_fails_is_recorded(
     recorded: Callable[..., None], seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any
 ) -> None:

@@ -56,6 +56,7 @@ def test_password_hashes_are_in_no_output_no_log_and_no_report(
         assert secret.rsplit("$", 1)[1] not in text
 
 
+@pytest.mark.usefixtures("quick_passphrase")
 def test_secrets_are_in_no_traceback(seeded: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BACKUPS_PASSPHRASE", "correct horse")
     assert seeded.run("create_backup", "--passphrase").code == 0
