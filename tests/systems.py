@@ -63,7 +63,7 @@ class Engine:
 
     def fresh(self, *apps: str) -> dict[str, Any]:
         """Return the configuration of a migrated database that nobody else uses, with ``apps`` besides our own."""
-        return self._copy(self._template(apps))
+        return self.copy(self._template(apps))
 
     def seeded(self, directory: Path) -> System:
         """Return a system in a new directory with the demo data and one package of it, which are told and made once."""
@@ -74,9 +74,10 @@ class Engine:
                     assert told.run(command).code == 0
             self._seeded = told
         shutil.copytree(self._seeded.directory, directory)
-        return System(self.name, self._copy(self._seeded.configuration), directory)
+        return System(self.name, self.copy(self._seeded.configuration), directory)
 
-    def _copy(self, template: dict[str, Any]) -> dict[str, Any]:
+    def copy(self, template: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration of a database that is what another is, which nobody is connected to."""
         copy = self._configuration()
         if self.name == "sqlite":
             shutil.copyfile(template["NAME"], copy["NAME"])

@@ -109,13 +109,22 @@ class Library:
         )
 
 
-@pytest.fixture(params=ENGINES)
-def library(request: pytest.FixtureRequest, engines: Callable[[str], Engine], tmp_path: Path) -> Library:
+@pytest.fixture(scope="module", params=ENGINES)
+def migrated(
+    request: pytest.FixtureRequest, engines: Callable[[str], Engine], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Engine, dict[str, Any]]:
     engine = engines(request.param)
     configuration = engine.empty()
-    library = Library(configuration, engine.url(configuration), tmp_path)
+    library = Library(configuration, engine.url(configuration), tmp_path_factory.mktemp("library"))
     library.run("migrate", "--verbosity", "0")
-    return library
+    return engine, configuration
+
+
+@pytest.fixture
+def library(migrated: tuple[Engine, dict[str, Any]], tmp_path: Path) -> Library:
+    engine, template = migrated
+    configuration = engine.copy(template)
+    return Library(configuration, engine.url(configuration), tmp_path)
 
 
 def test_three_lines_of_settings_are_all_it_takes() -> None:
