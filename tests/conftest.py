@@ -53,11 +53,11 @@ def new_system(
     with django_db_blocker.unblock(), ExitStack() as stack:
         count = 0
 
-        def system(name: str, *apps: str, seeded: bool = False) -> System:
+        def system(name: str, *apps: str, after: tuple[str, ...] = ()) -> System:
             nonlocal count
             count += 1
             engine, directory = engines(name), tmp_path / f"system-{count}"
-            made = engine.seeded(directory) if seeded else System(name, engine.fresh(*apps), directory, apps)
+            made = engine.after(after, directory) if after else System(name, engine.fresh(*apps), directory, apps)
             stack.callback(engine.drop, made.configuration["NAME"])
             return made
 

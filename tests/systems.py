@@ -53,7 +53,7 @@ class Engine:
         self.directory = directory
         self._made: list[str] = []
         self._templates: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._seeded: System | None = None
+        self._systems: dict[tuple[str, ...], System] = {}
         self._base = {**dj_database_url.parse(URLS[name]), "OPTIONS": OPTIONS[name]}
         try:
             with connected(self._base), connections["default"].cursor() as cursor:
@@ -65,16 +65,17 @@ class Engine:
         """Return the configuration of a migrated database that nobody else uses, with ``apps`` besides our own."""
         return self.copy(self._template(apps))
 
-    def seeded(self, directory: Path) -> System:
-        """Return a system in a new directory with the demo data and one package of it, which are told and made once."""
-        if self._seeded is None:
-            told = System(self.name, self.fresh(), self.directory / "seeded")
-            with told.active():
-                for command in ("seed_demo", "create_backup"):
-                    assert told.run(command).code == 0
-            self._seeded = told
-        shutil.copytree(self._seeded.directory, directory)
-        return System(self.name, self.copy(self._seeded.configuration), directory)
+    def after(self, commands: tuple[str, ...], directory: Path) -> System:
+        """Return a system in a new directory in which commands have been run, which is done once."""
+        if commands not in self._systems:
+            made = System(self.name, self.fresh(), self.directory / "-".join(commands))
+            with made.active():
+                for command in commands:
+                    assert made.run(command).code == 0
+            self._systems[commands] = made
+        known = self._systems[commands]
+        shutil.copytree(known.directory, directory)
+        return System(self.name, self.copy(known.configuration), directory)
 
     def copy(self, template: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of a database that is what another is, which nobody is connected to."""

@@ -20,9 +20,16 @@ TRAIL = {"core.auditevent"}
 
 
 @pytest.fixture(params=ENGINES)
+def told(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
+    """A system on each engine in turn with the demo data, active during the test."""
+    with new_system(request.param, after=("seed_demo",)).active() as active:
+        yield active
+
+
+@pytest.fixture(params=ENGINES)
 def seeded(request: pytest.FixtureRequest, new_system: Callable[..., System]) -> Iterator[System]:
     """A system on each engine in turn with the demo data and one package of it, active during the test."""
-    with new_system(request.param, seeded=True).active() as active:
+    with new_system(request.param, after=("seed_demo", "create_backup")).active() as active:
         yield active
 
 
@@ -47,7 +54,7 @@ def quick_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def shell(new_system: Callable[..., System]) -> Iterator[dict[str, str]]:
     """The environment of a seeded SQLite system with one package, for commands in processes of their own."""
-    with new_system("sqlite", seeded=True).active() as system:
+    with new_system("sqlite", after=("seed_demo", "create_backup")).active() as system:
         yield {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "core.settings",

@@ -19,36 +19,34 @@ def counts() -> tuple[int, int, int]:
     return get_user_model().objects.count(), Document.objects.count(), DocumentWorkflow.objects.count()
 
 
-def test_everything_comes_back_after_reinitialisation(system: System) -> None:
-    system.run("seed_demo")
-    before, files = oracle.rows(), oracle.files(system.media)
+def test_everything_comes_back_after_reinitialisation(told: System) -> None:
+    before, files = oracle.rows(), oracle.files(told.media)
     assert counts() == (10, 5, 4)
 
-    assert system.run("create_backup").code == 0
-    assert system.run("reinit_system", "--no-input").code == 0
+    assert told.run("create_backup").code == 0
+    assert told.run("reinit_system", "--no-input").code == 0
     assert counts() == (2, 0, 0)
-    assert oracle.files(system.media) == {}
+    assert oracle.files(told.media) == {}
 
-    restored = system.run("restore_backup", "latest")
+    restored = told.run("restore_backup", "latest")
     assert (restored.code, restored.err) == (0, "")
     assert counts() == (10, 5, 4)
     assert {label: rows for label, rows in oracle.rows().items() if label not in TRAIL} == {
         label: rows for label, rows in before.items() if label not in TRAIL
     }
     assert set(before["core.auditevent"]) <= set(oracle.rows()["core.auditevent"])
-    assert oracle.files(system.media) == files
-    assert system.run("validate_restore", "latest").code == 0
-    assert system.run("verify_audit_trail").code == 0
+    assert oracle.files(told.media) == files
+    assert told.run("validate_restore", "latest").code == 0
+    assert told.run("verify_audit_trail").code == 0
 
 
-def test_restoring_twice_changes_nothing_and_says_so(system: System) -> None:
-    system.run("seed_demo")
-    system.run("create_backup")
-    system.run("reinit_system", "--no-input")
-    system.run("restore_backup", "latest")
+def test_restoring_twice_changes_nothing_and_says_so(told: System) -> None:
+    told.run("create_backup")
+    told.run("reinit_system", "--no-input")
+    told.run("restore_backup", "latest")
     before, keys = oracle.rows(ignore=TRAIL), oracle.keys()
 
-    again = system.run("restore_backup", "latest", "--json")
+    again = told.run("restore_backup", "latest", "--json")
 
     report = json.loads(again.out)
     assert again.code == 0
@@ -60,20 +58,19 @@ def test_restoring_twice_changes_nothing_and_says_so(system: System) -> None:
     }
 
 
-def test_baseline_users_keep_their_new_keys_and_references_follow(system: System) -> None:
-    system.run("seed_demo")
+def test_baseline_users_keep_their_new_keys_and_references_follow(told: System) -> None:
     User = get_user_model()  # noqa: N806
     admin_before = User.objects.get(username="admin").pk
     User.objects.filter(username="system").delete()
     other = User.objects.exclude(username="admin").order_by("pk").first()
     assert other is not None
     authors = {document.number: document.author.username for document in Document.objects.all()}
-    system.run("create_backup")
-    system.run("reinit_system", "--no-input")
+    told.run("create_backup")
+    told.run("reinit_system", "--no-input")
     User.objects.filter(username="admin").delete()
     admin_after = User.objects.create(pk=other.pk, username="admin").pk
 
-    assert system.run("restore_backup", "latest").code == 0
+    assert told.run("restore_backup", "latest").code == 0
 
     assert admin_after != admin_before
     assert User.objects.get(username="admin").pk == admin_after

@@ -39,10 +39,9 @@ ALICE = b"alice"  # a name that every package of the demo data holds
 
 
 @pytest.fixture
-def plain_system(new_system: Callable[[str], System]) -> Iterator[System]:
+def plain_system(new_system: Callable[..., System]) -> Iterator[System]:
     """A system with the demo data, on the engine that is quickest to make."""
-    with new_system("sqlite").active() as active:
-        assert active.run("seed_demo").code == 0
+    with new_system("sqlite", after=("seed_demo",)).active() as active:
         yield active
 
 
@@ -76,26 +75,25 @@ def decrypted(path: Path, target: Path) -> Path:
     return target
 
 
-def test_a_whole_cycle_with_encrypted_packages(system: System, identity: str, settings: Any) -> None:
+def test_a_whole_cycle_with_encrypted_packages(told: System, identity: str, settings: Any) -> None:
     settings.BACKUPS = settings.BACKUPS | {"RECIPIENTS": [RECIPIENT]}
-    system.run("seed_demo")
-    created = system.run("create_backup")
+    created = told.run("create_backup")
     assert created.code == 0, created.err
-    (path,) = system.packages.glob("*")
+    (path,) = told.packages.glob("*")
     assert path.name.endswith(".zip.age")
-    assert path.name in system.run("list_backups").out
+    assert path.name in told.run("list_backups").out
 
-    assert system.run("reinit_system", "--no-input").code == 0
-    (safety,) = system.packages.glob("safety-*")
+    assert told.run("reinit_system", "--no-input").code == 0
+    (safety,) = told.packages.glob("safety-*")
     assert age.is_encrypted(safety)
-    restored = system.run("restore_backup", "latest", "--identity", identity)
+    restored = told.run("restore_backup", "latest", "--identity", identity)
     assert restored.code == 0, restored.err
     assert path.name in restored.out
     for package in ("latest", path.name, path.name.removesuffix(".zip.age"), path.name.removesuffix(".age"), str(path)):
-        assert system.run("validate_restore", package, "--identity", identity).code == 0
-    assert system.run("inspect_backup", "latest", "--identity", identity).code == 0
-    assert system.run("recovery_drill", "--identity", identity).code == 0
-    for package in system.packages.iterdir():
+        assert told.run("validate_restore", package, "--identity", identity).code == 0
+    assert told.run("inspect_backup", "latest", "--identity", identity).code == 0
+    assert told.run("recovery_drill", "--identity", identity).code == 0
+    for package in told.packages.iterdir():
         assert age.is_encrypted(package), package
         assert mode(package) == 0o600
 

@@ -29,18 +29,17 @@ from workflows.models import DocumentWorkflow
         ("jsonl", "pk", "zip"),
     ],
 )
-def test_a_fixture_survives_reinitialisation(system: System, tmp_path: Path, form: str, style: str, how: str) -> None:
+def test_a_fixture_survives_reinitialisation(told: System, tmp_path: Path, form: str, style: str, how: str) -> None:
     if form == "yaml":
         pytest.importorskip("yaml")
-    assert system.run("seed_demo").code == 0
     before = relations()
     # Without its primary keys, nothing in a file says what an entry of the audit trail is about.
     left_out = ["--exclude", "core.auditevent"] if "primary" in style else []
     fixture = dump(tmp_path / "old", *STYLES[style], *left_out, form=form, how=how)
-    assert system.run("reinit_system", "--no-input").code == 0
+    assert told.run("reinit_system", "--no-input").code == 0
     assert Document.objects.count() == 0
 
-    restored = system.run("restore_backup", str(fixture), "--json", "--no-input")
+    restored = told.run("restore_backup", str(fixture), "--json", "--no-input")
 
     assert restored.code == 0, restored.out[-3000:] + restored.err[-2000:]
     assert get_user_model().objects.count() == 10
@@ -50,7 +49,7 @@ def test_a_fixture_survives_reinitialisation(system: System, tmp_path: Path, for
     assert ("warning", "files_absent") in findings(restored.out)
     assert (("info", "primary_key_absent") in findings(restored.out)) is ("primary" in style)
     assert (("warning", "precision_reduced") in findings(restored.out)) is form.startswith("json")
-    validated = system.run("validate_restore", str(fixture), "--allow-extra")
+    validated = told.run("validate_restore", str(fixture), "--allow-extra")
     assert validated.code == 0, validated.out[-3000:]
 
 

@@ -139,45 +139,43 @@ def test_dry_run_tells_what_would_happen_and_changes_nothing(seeded: System) -> 
 
 
 @pytest.mark.parametrize("policy", ["fail", "null", "skip"])
-def test_references_to_what_is_nowhere_follow_the_policy(system: System, settings: Any, policy: str) -> None:
-    system.run("seed_demo")
+def test_references_to_what_is_nowhere_follow_the_policy(told: System, settings: Any, policy: str) -> None:
     settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": ["core.User"]}
-    system.run("create_backup")
-    system.run("reinit_system", "--no-input", "--no-safety-backup")
+    told.run("create_backup")
+    told.run("reinit_system", "--no-input", "--no-safety-backup")
     settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": []}
     get_user_model().objects.exclude(username__in=["admin", "system"]).delete()
 
     if policy == "fail":
-        with nothing_changes(system):
-            report = restore(system, "--on-missing", policy)
+        with nothing_changes(told):
+            report = restore(told, "--on-missing", policy)
         assert report["verdict"] == "rolled_back"
         named = [finding for finding in report["findings"] if finding["code"] == "reference_missing"]
         assert {"documents.document", "documents.documentversion"} <= {finding["model"] for finding in named}
     elif policy == "null":
-        report = restore(system, "--on-missing", policy)
+        report = restore(told, "--on-missing", policy)
         assert report["verdict"] == "rolled_back"  # an author is required, and cannot become null
         assert Document.objects.count() == 0
     else:
-        report = restore(system, "--on-missing", policy)
+        report = restore(told, "--on-missing", policy)
         assert report["verdict"] == "proved", report["findings"]
         assert Document.objects.count() == 0
         assert DocumentType.objects.count() == 6
 
 
-def test_references_to_rows_that_only_the_target_has_are_found_by_identity(system: System, settings: Any) -> None:
-    system.run("seed_demo")
+def test_references_to_rows_that_only_the_target_has_are_found_by_identity(told: System, settings: Any) -> None:
     wanted = oracle.rows(ignore=TRAIL)
     settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": ["core.User", "core.User_groups", "core.User_user_permissions"]}
-    system.run("create_backup")
+    told.run("create_backup")
     settings.BACKUPS = settings.BACKUPS | {"EXCLUDE": []}
-    system.run("create_backup", "--output", str(system.directory / "whole.zip"))
-    system.run("reinit_system", "--no-input")
+    told.run("create_backup", "--output", str(told.directory / "whole.zip"))
+    told.run("reinit_system", "--no-input")
     baker.make(get_user_model(), _quantity=30, username=baker.seq("other"), employee_id=baker.seq("O"))
     keys = {user.username: user.pk for user in get_user_model().objects.all()}
-    assert system.run("restore_backup", str(system.directory / "whole.zip")).code == 0
+    assert told.run("restore_backup", str(told.directory / "whole.zip")).code == 0
     Document.objects.all().update(supersedes=None, current_version=None)
 
-    report = restore(system)
+    report = restore(told)
 
     assert report["verdict"] == "proved"
     found = oracle.rows(ignore=TRAIL)

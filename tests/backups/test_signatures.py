@@ -38,9 +38,8 @@ def theirs(tmp_path: Path) -> KeyPair:
 
 
 @pytest.fixture
-def plain_system(new_system: Callable[[str], System]) -> Iterator[System]:
-    with new_system("sqlite").active() as active:
-        assert active.run("seed_demo").code == 0
+def plain_system(new_system: Callable[..., System]) -> Iterator[System]:
+    with new_system("sqlite", after=("seed_demo",)).active() as active:
         yield active
 
 
@@ -58,19 +57,18 @@ def packages(system: System) -> list[Path]:
     return sorted(system.packages.glob("backup-*"))
 
 
-def test_a_whole_cycle_with_signed_packages(system: System, ours: KeyPair, configured: Callable[..., None]) -> None:
+def test_a_whole_cycle_with_signed_packages(told: System, ours: KeyPair, configured: Callable[..., None]) -> None:
     configured(SIGNING_KEY_FILE=ours.path, TRUSTED_KEYS=[ours.public])
-    system.run("seed_demo")
-    assert system.run("create_backup").code == 0
-    inspected = system.run("inspect_backup", "latest")
+    assert told.run("create_backup").code == 0
+    inspected = told.run("inspect_backup", "latest")
     assert f"signed by {ours.fingerprint} ({ours.name}): trusted" in inspected.out
-    assert system.run("reinit_system", "--no-input").code == 0
-    restored = system.run("restore_backup", "latest")
+    assert told.run("reinit_system", "--no-input").code == 0
+    restored = told.run("restore_backup", "latest")
     assert restored.code == 0, restored.err
-    assert system.run("validate_restore", "latest").code == 0
-    assert system.run("recovery_drill").code == 0
-    safety = min(system.packages.glob("safety-*"))
-    assert system.run("restore_backup", safety.name, "--mode", "replace", "--no-input").code == 0
+    assert told.run("validate_restore", "latest").code == 0
+    assert told.run("recovery_drill").code == 0
+    safety = min(told.packages.glob("safety-*"))
+    assert told.run("restore_backup", safety.name, "--mode", "replace", "--no-input").code == 0
 
 
 def test_an_unsigned_package_is_refused(plain_system: System, ours: KeyPair, configured: Callable[..., None]) -> None:
