@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import DataError, connection
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
 from backups import databases
+from backups.databases import base
+from backups.databases.cells import Cells, Column, Kind
 from backups.records.rows import RowReader
 from backups.records.table import Table
 from backups.services import load
@@ -214,3 +216,15 @@ def test_a_session_keeps_its_own_style_of_dates(new_system: Callable[..., System
             assert [line for page in reader.pages() for line in page.lines] == lines
             cursor.execute("SHOW datestyle")
             assert cursor.fetchone() == (style,)
+
+
+def test_a_copy_that_fails_on_its_way_leaves_the_transaction_as_it_was(new_system: Callable[..., System]) -> None:
+    rows = 3 * base.PAGE_ROWS
+    columns = [Column(Kind.INTEGER, f"1 / ({rows} - n)", null=False)]
+    with new_system("postgresql").active():
+        database = databases.of("default")
+        with database.snapshot():
+            pages = database.cells(Cells(columns, "n", f"generate_series(1, {rows}) n"), None)
+            with pytest.raises(DataError, match="division by zero"):
+                list(pages)
+            assert [page.rows for page in database.cells(Cells(columns, "n", "generate_series(1, 7) n"), None)] == [7]
