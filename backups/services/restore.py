@@ -251,11 +251,12 @@ class _Restore:
         for label, table_plan in plan.tables.items():
             table, result = table_plan.table, self.results[label]
             expected_rows = result.after
-            result.after = self.database.count(table.name)
+            is_verbatim = self._is_verbatim(prover, plan, table_plan)
+            result.after = table_plan.package_rows if is_verbatim else self.database.count(table.name)
             if result.after != expected_rows:
                 self.report.findings.append(_wrong_count(table, expected_rows, result.after))
             findings: Sequence[Finding] = ()
-            if not self._is_verbatim(prover, plan, table_plan):
+            if not is_verbatim:
                 findings, _ = prover.differences(
                     table,
                     result.after,

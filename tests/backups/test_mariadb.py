@@ -89,6 +89,15 @@ def test_a_table_without_a_primary_key_comes_back(awkward: System) -> None:
         )
 
 
+def test_a_view_is_counted_as_tables_are(new_system: Callable[..., System]) -> None:
+    with new_system("mariadb").active(), connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW people AS SELECT * FROM core_user")
+        database = databases.of("default")
+        with database.exclusive(["core_user"]):
+            User.objects.create(username="one more")
+            assert database.count("people") == database.count("core_user") == User.objects.count() > 0
+
+
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
 def test_tables_that_cannot_be_rolled_back_are_left_alone(awkward: System, engine: str) -> None:
     model = make_unmanaged("(id BIGINT PRIMARY KEY, name VARCHAR(50) NOT NULL UNIQUE)")
