@@ -1,8 +1,8 @@
-"""Work shared with a process of its own, because Python does one thing at a time in each.
+"""Work shared with another thread or process, because Python does one thing at a time in each.
 
-Lines that are loaded have to be parsed, which takes about as long as the database takes. Threads do not help: what
-works on the bytes holds the interpreter's lock. The process is a program of its own, no fork: that would keep the
-connections and locks of one that is killed.
+A thread helps where what it calls lets go of the interpreter's lock, as SQLite does. Lines that are loaded have to be
+parsed, which takes about as long as the database takes, and holds that lock: this is for a process. It is a program of
+its own, no fork: that would keep the connections and locks of one that is killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import chain, islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from backups.errors import BackupError
 
@@ -31,7 +31,32 @@ _Result = TypeVar("_Result")
 FEW = 10
 """Items that are not worth a process, which takes a tenth of a second to begin: 20,000 rows."""
 LOOK_AHEAD = 2
-"""Items on their way, so that neither process waits for every single one."""
+"""Items on their way, so that neither side waits for every single one."""
+SWITCH_SECONDS = 0.0001
+"""What a thread that has its result waits for another one's lock. Python's own 5 ms are as long as two results take."""
+
+_END = object()
+
+
+def ahead(items: Generator[_Item]) -> Generator[_Item]:
+    """Yield items that a thread takes from a generator, while this one works on those before them.
+
+    Raises what the generator raises. Whoever does not ask for all items closes this, which closes the generator.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        with closing(items), ThreadPoolExecutor(max_workers=1) as thread:
+            taken = deque(thread.submit(next, items, _END) for _ in range(LOOK_AHEAD))
+            try:
+                while (item := taken.popleft().result()) is not _END:
+                    taken.append(thread.submit(next, items, _END))
+                    yield cast("_Item", item)
+            finally:
+                for future in taken:
+                    future.cancel()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:

@@ -1,4 +1,4 @@
-"""A second process gives the results that one would, and leaves nothing behind."""
+"""A second thread or process gives the results that one would, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Generator
 from contextlib import suppress
 from itertools import islice
 from operator import neg
@@ -17,9 +19,50 @@ import pytest
 
 from backups import pipeline
 from backups.errors import BackupError
-from backups.pipeline import FEW, Companion, mapped
+from backups.pipeline import FEW, Companion, ahead, mapped
 
 MANY = 5 * FEW
+
+
+def _numbers(left: list[str], *, fails_at: int = MANY) -> Generator[int]:
+    """Yield numbers from another thread, and tell who closes it."""
+    try:
+        for number in range(MANY):
+            assert threading.current_thread() is not threading.main_thread()
+            if number == fails_at:
+                raise LookupError(number)
+            yield number
+    finally:
+        left.append("closed")
+
+
+def test_a_thread_gives_all_items_in_order() -> None:
+    left: list[str] = []
+    before = threading.active_count(), sys.getswitchinterval()
+    assert list(ahead(_numbers(left))) == list(range(MANY))
+    assert left == ["closed"]
+    assert (threading.active_count(), sys.getswitchinterval()) == before
+
+
+def test_what_a_thread_raises_is_raised_after_what_came_before_it() -> None:
+    left: list[str] = []
+    found: list[int] = []
+    before = threading.active_count()
+    with pytest.raises(LookupError):
+        found.extend(ahead(_numbers(left, fails_at=FEW)))
+    assert found == list(range(FEW))
+    assert left == ["closed"]
+    assert threading.active_count() == before
+
+
+def test_whoever_has_enough_leaves_no_thread() -> None:
+    left: list[str] = []
+    before = threading.active_count(), sys.getswitchinterval()
+    items = ahead(_numbers(left))
+    assert list(islice(items, 3)) == [0, 1, 2]
+    items.close()
+    assert left == ["closed"]
+    assert (threading.active_count(), sys.getswitchinterval()) == before
 
 
 @pytest.mark.parametrize("processors", [1, 2])
