@@ -22,7 +22,6 @@ from backups.conf import is_text
 from backups.errors import BackupError, Cancelled, TargetNotReady, UsageError
 from backups.rendering import render_json, render_text
 from backups.reporting import Progress, Report, Verdict, printable
-from backups.services.convert import Conversion, parse_mapping
 from backups.services.keys import PASSPHRASE_VARIABLE, Keys, from_environment
 from backups.services.redaction import cleanse, message_of, without_values
 from backups.terminal import TerminalProgress, Unfailing
@@ -218,29 +217,6 @@ def new_passphrase() -> str:
     if not typed or _ask("The same again: ") != typed:
         raise UsageError("the passphrase is empty, or was not the same twice", hint="try again")
     return typed
-
-
-def add_conversion(parser: ArgumentParser) -> None:
-    """Add the options for files that are not packages, such as the fixtures of ``dumpdata``."""
-    parser.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        metavar="OLD=NEW",
-        help="read a fixture's model old_app.model as new_app.model, or its field app.model.field under another name;"
-        " without a new name it is left out",
-    )
-    parser.add_argument(
-        "--trust-keys",
-        action="store_true",
-        help="a fixture's reference by primary key to a row that it does not hold means the row of this database",
-    )
-
-
-def conversion(options: dict[str, Any], operation: str) -> Conversion:
-    """Read the options that ``add_conversion`` adds."""
-    with failures_as_exit_codes(options, operation):
-        return Conversion(mapping=parse_mapping(options["map"]), trust_keys=options["trust_keys"])
 
 
 class EngineCommand(BaseCommand):

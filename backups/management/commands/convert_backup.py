@@ -3,7 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backups.management.operate import OperationCommand, add_conversion, add_identity, conversion, keys_of
+from backups.management.foreign import add_conversion, conversion
+from backups.management.operate import OperationCommand, add_identity, keys_of
 from backups.services.convert import ConvertOptions, convert
 from backups.services.plan import OnMissing
 

@@ -3,14 +3,8 @@ from pathlib import Path
 from typing import Any
 
 from backups.errors import UsageError
-from backups.management.operate import (
-    OperationCommand,
-    add_conversion,
-    add_identity,
-    conversion,
-    failures_as_exit_codes,
-    keys_of,
-)
+from backups.management.foreign import add_conversion, conversion
+from backups.management.operate import OperationCommand, add_identity, failures_as_exit_codes, keys_of
 from backups.services.catalogue import Undoing, find_undo
 from backups.services.plan import Mode, OnMissing
 from backups.services.reinit import describe_loss

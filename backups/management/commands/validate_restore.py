@@ -1,7 +1,8 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from backups.management.operate import OperationCommand, add_conversion, add_identity, conversion, keys_of
+from backups.management.foreign import add_conversion, conversion
+from backups.management.operate import OperationCommand, add_identity, keys_of
 from backups.services.validate import ValidateOptions, validate_restore
 
 
