@@ -28,10 +28,11 @@ Written by `python -m tests.benchmarks {arguments}` on {date}.
 We and the peers are real processes on the same data, run one after the other in each round. Figures are medians of
 the rounds; ratios are medians of each round's own ratio. A run counts only if it ended with exit code 0, its verdict is
 *proved*, and every table has the rows that it should have; an operation of which one run did not has no figure.
-`restore_backup` restores into the re-initialised system, and verifies before it commits. Rows and MiB per second are
-those of the package's uncompressed lines, for the peers too. The peak is the resident memory of the largest process
-on the client's side; 11 MiB or less is what starting a process takes. Django's commands run once. What `dumpdata`
-writes is put in order before `loaddata` reads it, which otherwise refuses it.
+`restore_backup` restores into the re-initialised system, and verifies before it commits. Before each round and each
+restore, PostgreSQL is vacuumed, and MariaDB has purged what was deleted. Rows and MiB per second are those of the
+package's uncompressed lines, for the peers too. The peak is the resident memory of the largest process on the client's
+side; 11 MiB or less is what starting a process takes. Django's commands run once. What `dumpdata` writes is put in
+order before `loaddata` reads it, which otherwise refuses it.
 """
 
 

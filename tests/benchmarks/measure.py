@@ -44,7 +44,6 @@ class Measurement:
         source = System(self.server)
         target = System(self.server) if self.with_peers else None
         source.require("seed_demo", f"--scale={self.scale}", "--verbosity=0")
-        source.database.settle()
         for number in range(self.runs):
             self._round = number
             self._ours_and_theirs(source, target)
@@ -57,6 +56,7 @@ class Measurement:
         return self.figures
 
     def _ours_and_theirs(self, source: System, target: System | None) -> None:
+        source.database.settle()
         counts = source.database.counts()
         with self._series(figures.CREATE):
             package = self._create(source, counts)

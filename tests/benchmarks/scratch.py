@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from tests.benchmarks.processes import Pipeline, Run, run
 from tests.systems import OPTIONS, URLS, Unreachable
 
 MIGRATIONS = "django_migrations"
+PURGED, PURGE_SECONDS = 100, 300
+"""Transactions whose deleted rows MariaDB may still have to purge, and how long that is waited for."""
 
 
 class Server:
@@ -140,10 +143,18 @@ class Database:
                 )
 
     def settle(self) -> None:
-        """Do now what PostgreSQL would do in the background during the measurements."""
-        if self.server.engine == "postgresql":
-            with self.server.connected(self.name) as connection, connection.cursor() as cursor:
+        """Let a server do now what it would do in the background during the measurements."""
+        if self.server.engine == "sqlite":
+            return
+        with self.server.connected(self.name) as connection, connection.cursor() as cursor:
+            if self.server.engine == "postgresql":
                 cursor.execute("VACUUM ANALYZE")
+                return
+            for _ in range(PURGE_SECONDS):
+                cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'")
+                if int(cursor.fetchone()[1]) < PURGED:
+                    return
+                time.sleep(1)
 
 
 class System:
