@@ -286,7 +286,7 @@ def _pages(copy: Copy) -> Generator[list[bytes]]:
     psycopg waits for each row by itself, which takes longer than all else that Python does until it is in a page.
     """
     connection = copy.connection.pgconn
-    page, weight, size = list[bytes](), 0, 0
+    page, weight = list[bytes](), 0
     for row in copy:
         size = len(row)
         while size > 0:

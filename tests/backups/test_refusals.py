@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -122,6 +123,13 @@ def test_pending_migrations_are_refused(seeded: System, command: list[str]) -> N
     assert result.code == 6
     assert "workflows.0001_initial" in result.err
     assert "migrate" in result.err
+
+
+def test_reports_that_cannot_be_kept_yet_are_a_reason_to_migrate(lite: System) -> None:
+    call_command("migrate", "backups", "0002", verbosity=0)
+    for command in (["create_backup"], ["reinit_system", "--no-input"]):
+        refused = lite.run(*command)
+        assert (refused.code, "backups.0003_restorereport_change" in refused.err) == (6, True), refused.err
 
 
 @contextmanager
