@@ -29,7 +29,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 FEW = 10
-"""Items that are not worth a process, which takes a tenth of a second to begin: 20,000 rows."""
+"""Items that are not worth a process, which takes a tenth of a second to begin: some 20,000 rows."""
 LOOK_AHEAD = 2
 """Items on their way, so that neither side waits for every single one."""
 SWITCH_SECONDS = 0.0001

@@ -15,7 +15,7 @@ from django.db.models import fields
 
 from backups.pipeline import mapped
 from backups.records.jsontext import for_json_column, for_jsonb_column
-from backups.records.parsing import Lines, Parser, Row, day, moment, naive_moment
+from backups.records.parsing import Lines, Parsed, Parser, day, moment, naive_moment
 from backups.records.relations import AnyField, final_field
 from backups.records.rows import RowWriter
 from backups.records.table import Table
@@ -56,7 +56,7 @@ class LineParser:
             is_text=is_text,
         )
 
-    def parsed(self, batches: Iterable[Lines]) -> Iterator[list[Row] | bytes | None]:
+    def parsed(self, batches: Iterable[Lines]) -> Iterator[Parsed | None]:
         """Yield what the database takes for each batch of lines, or None where one of them wants a closer look."""
         if self.parser is None:
             return (None for _ in batches)

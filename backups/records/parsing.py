@@ -26,10 +26,31 @@ PARSED_ROWS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """Some lines of a table. Primary keys that a database makes up have to ascend from ``after`` on."""
+    """Some lines of a table, each with its line feed: one text is passed on in less time than many.
 
-    lines: Sequence[bytes]
+    Primary keys that a database makes up have to ascend from ``after`` on.
+    """
+
+    block: bytes
     after: Any
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines, without their line feeds."""
+        return self.block[:-1].split(b"\n")
+
+    @property
+    def last(self) -> bytes:
+        """The last line."""
+        return self.block[self.block.rfind(b"\n", 0, -1) + 1 : -1]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a database takes for so many lines: rows of parameters, or text."""
+
+    rows: Sequence[Row] | bytes
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +69,21 @@ class Parser:
     scope: Mapping[str, Any] = field(repr=False)
     is_text: bool
 
-    def __call__(self, page: Lines) -> list[Row] | bytes | None:
+    def __call__(self, page: Lines) -> Parsed | None:
         """Return what a database takes for the lines, or None where one of them wants a closer look."""
+        lines = page.lines
         try:
-            made = self._made(page)
-            return b"".join(made) if self.is_text else list(chain.from_iterable(made))
+            made = self._made(lines, page.after)
+            return Parsed(b"".join(made) if self.is_text else list(chain.from_iterable(made)), len(lines))
         except NoText:
             return replace(self, is_text=False)(page)
         except REFUSALS:
             return None
 
-    def _made(self, page: Lines) -> Iterator[Any]:
+    def _made(self, all_lines: Sequence[bytes], after: Any) -> Iterator[Any]:
         """Yield rows, or text of them, of some lines at a time."""
-        after = page.after
-        for start in range(0, len(page.lines), PARSED_ROWS):
-            lines = page.lines[start : start + PARSED_ROWS]
+        for start in range(0, len(all_lines), PARSED_ROWS):
+            lines = all_lines[start : start + PARSED_ROWS]
             # A blank after the colon says that a line has numbers which orjson would round: see parse().
             if not all(line.startswith(b'{"model":"') for line in lines):
                 refused()

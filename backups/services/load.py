@@ -24,6 +24,8 @@ from backups.services.proof import shown, without_secrets
 
 BATCH_ROWS = 2000
 """Rows in one statement or COPY, fewer where they are large: what is searched row by row when a database refuses it."""
+BATCH_BYTES = 512 * 1024
+"""Lines that are loaded as they are, where nobody counts them: about as many."""
 
 
 REFUSALS = (IntegrityError, DataError, ProgrammingError, ValueError, OverflowError)
@@ -127,20 +129,21 @@ class Loader:
         """Insert all rows of a table as they are in the package, but for the keys in their references."""
         parser = LineParser(table, writer, self.plan.keys_held(table), is_text=self.database.takes_text)
         waiting: deque[Lines] = deque()
-        for parameters in parser.parsed(self._batches(table, waiting)):
+        for parsed in parser.parsed(self._batches(table, waiting)):
             lines = waiting.popleft()
-            if parameters is not None and self._is_inserted(table, writer, parameters, len(lines.lines)):
-                self._progress.advance(len(lines.lines))
+            if parsed is not None and self._is_inserted(table, writer, parsed.rows, parsed.count):
+                self._progress.advance(parsed.count)
             else:
                 self._insert_rows(table, writer, self.plan.rows_of(table.label, lines.lines, lines.after))
 
     def _batches(self, table: Table, waiting: deque[Lines]) -> Iterator[Lines]:
         """Read lines of the package; who parses them may be behind, so that they are kept in ``waiting``."""
         after = None
-        for lines in limited(self.plan.source.package.lines(table.label), BATCH_ROWS, len):
-            waiting.append(Lines(lines=lines, after=after))
-            yield waiting[-1]
-            after = parse(lines[-1], table.label).pk
+        for blocks in limited(self.plan.source.package.blocks(table.label), BATCH_ROWS, len, BATCH_BYTES):
+            lines = Lines(block=b"".join(blocks), after=after)
+            waiting.append(lines)
+            yield lines
+            after = parse(lines.last, table.label).pk
 
     def _insert_rows(self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]) -> None:
         batch = list(self._parameters(table, writer, rows))

@@ -18,7 +18,7 @@ from backups.databases.text import NoText, text_of
 from backups.records import coverage
 from backups.records.digest import sum_of
 from backups.records.parameters import LineParser
-from backups.records.parsing import Lines
+from backups.records.parsing import Lines, Parsed
 from backups.records.record import parse
 from backups.records.rows import ODD_PAGES, RowReader, RowWriter
 from backups.records.table import Table
@@ -180,12 +180,14 @@ def test_a_parser_of_many_lines_gives_the_parameters_of_each(awkward: System) ->
         keys = {one.name: None for one in table.references}
         parser, as_text = (LineParser(table, writer, keys, is_text=is_text) for is_text in (False, True))
         for line in (one.line(table.label) for one in islice(reader.records(), 100)):
-            (rows,) = parser.parsed([Lines(lines=[line], after=None)])
-            if rows is None:
+            (found,) = parser.parsed([Lines(block=line + b"\n", after=None)])
+            if found is None:
                 continue
-            (text,) = as_text.parsed([Lines(lines=[line], after=None)])
-            if isinstance(text, bytes):
-                assert text == text_of(rows)
+            rows = found.rows
+            assert len(rows) == found.count == 1
+            (text,) = as_text.parsed([Lines(block=line + b"\n", after=None)])
+            if isinstance(text.rows, bytes):
+                assert text == Parsed(text_of(rows), 1)
                 written.add((table.label, b"\\" in line))
             record = parse(line, table.label)
             references = {
@@ -228,9 +230,9 @@ def test_a_line_that_is_not_as_written_is_left_to_a_closer_look(lite: System, ch
     line = next(RowReader(table, "default").records()).line(table.label)
     keys = {one.name: None for one in table.references}
     parser = LineParser(table, RowWriter(table, "default"), keys, is_text=False)
-    assert next(parser.parsed([Lines(lines=[line], after=None)])) is not None
+    assert next(parser.parsed([Lines(block=line + b"\n", after=None)])) is not None
     assert changed[0] in line
-    assert next(parser.parsed([Lines(lines=[line, line.replace(*changed, 1)], after=None)])) is None
+    assert next(parser.parsed([Lines(block=b"\n".join([line, line.replace(*changed, 1), b""]), after=None)])) is None
 
 
 def test_text_of_rows_has_no_nul_character() -> None:

@@ -51,7 +51,7 @@ def test_lines_that_are_no_single_row_are_left_to_a_closer_look(lite: System, ol
     (line,) = (record.line(table.label) for record in RowReader(table, "default").records())
     parser = LineParser(table, RowWriter(table, "default"), {one.name: None for one in table.references}, is_text=False)
     assert old in line
-    found = [next(parser.parsed([Lines(lines=[one], after=None)])) for one in (line, line.replace(old, new))]
+    found = [next(parser.parsed([Lines(block=one + b"\n", after=None)])) for one in (line, line.replace(old, new))]
     assert found[0] is not None
     assert found[1] is None
 
