@@ -22,8 +22,8 @@ from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kin
 from backups.databases.text import NoText, text_of
 from backups.errors import BackupError, TargetNotReady
 
-DEADLOCK = 1213
-"""https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK."""
+DEADLOCK, NO_SUCH_INDEX = 1213, 1176
+"""https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK, and ER_KEY_DOES_NOT_EXITS of a view with a hint."""
 
 
 JOINS = 50
@@ -148,8 +148,12 @@ class Database(base.Database):
                 return f"CONVERT({column.sql} USING utf8mb4)"
 
     def count(self, table: str) -> int:
-        with suppress(DatabaseError):  # a view has none to do without
+        try:
             return int(self._value(f"SELECT COUNT(*) FROM {self._quote(table)} {NO_INDEX}"))
+        except DatabaseError as error:
+            # Nothing else is tried again: what a deadlock has rolled back is the snapshot, too.
+            if error.args[0] != NO_SUCH_INDEX:
+                raise
         return super().count(table)
 
     def distinct(self, table: str, column: str) -> Iterator[str]:

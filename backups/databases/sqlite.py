@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,12 +79,29 @@ class Database(base.Database):
             page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
             whole = f"SELECT CAST(group_concat(cells, '{ROW}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
             try:
-                ((text, rows, after),) = self._fetch(whole, ())
-            except DataError:  # longer than a text may be: 10^9 bytes
-                text, rows = ODD.encode(), 1
+                with self._longest(2 * base.MOST_BYTES):
+                    ((text, rows, last),) = self._fetch(whole, ())
+            except DataError:  # large rows after small ones, or a single one that is too large
+                if wanted == 1:
+                    yield CellPage(ODD.encode(), 1)
+                    return
+                rows, size.rows = wanted, max(1, wanted // 10)
+                continue
             if rows:
+                after = last
                 size.learn(rows, len(text))
                 yield CellPage(text, rows)
+
+    @contextmanager
+    def _longest(self, size: int) -> Iterator[None]:
+        """Have SQLite raise ``DataError`` before a text is longer: nobody knows what the next rows are like."""
+        self.connection.ensure_connection()
+        connection = self.connection.connection
+        usual = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size)
+        try:
+            yield
+        finally:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
 
     def _joined(self, columns: Sequence[Column]) -> str:
         # One function for all cells: joining them two by two copies what is there each time.

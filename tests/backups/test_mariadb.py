@@ -13,6 +13,7 @@ from django.db import OperationalError, connection
 from django.db.models import Model
 
 from backups import databases
+from backups.databases.mysql import DEADLOCK
 from backups.package.reader import PackageReader
 from backups.records.rows import RowReader
 from backups.records.table import Table
@@ -96,6 +97,23 @@ def test_a_view_is_counted_as_tables_are(new_system: Callable[..., System]) -> N
         with database.exclusive(["core_user"]):
             User.objects.create(username="one more")
             assert database.count("people") == database.count("core_user") == User.objects.count() > 0
+
+
+def test_a_count_whose_transaction_is_rolled_back_is_not_made_in_another_one(
+    new_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [OperationalError(DEADLOCK, "Deadlock found"), 1]
+
+    def answer(*_: Any) -> Any:
+        if isinstance(found := answers.pop(0), Exception):
+            raise found
+        return found
+
+    with new_system("mariadb").active():
+        database = databases.of("default")
+        monkeypatch.setattr(database, "_value", answer)
+        with pytest.raises(OperationalError, match="Deadlock"):
+            database.count("core_user")
 
 
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])

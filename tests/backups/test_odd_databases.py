@@ -9,7 +9,8 @@ import pytest
 from django.db import connection
 
 from backups import databases
-from backups.databases.cells import CELL, Cells, Column, Kind
+from backups.databases import base
+from backups.databases.cells import CELL, ODD, ROW, Cells, Column, Kind
 from backups.records.jsontext import loads_many
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
@@ -115,6 +116,25 @@ def test_a_table_may_have_a_thousand_columns(lite: System) -> None:
     (page,) = databases.of("default").cells(Cells(columns, "t0.c0", "wide t0"), None)
     assert page.text.decode().split(CELL) == [str(number) for number in range(1500)]
     assert page.rows == 1
+
+
+def test_large_rows_after_small_ones_make_no_large_page(lite: System) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE mixed (id integer PRIMARY KEY, text text)")
+        for rows, size in ((3110, 1), (200, 300_000), (1, 10_000_000), (3000, 2)):
+            cursor.executemany("INSERT INTO mixed (text) VALUES (%s)", [["x" * size]] * rows)
+    cells = Cells(
+        [Column(Kind.INTEGER, "t0.id", null=False), Column(Kind.TEXT, "t0.text", null=False)], "t0.id", "mixed t0"
+    )
+    database = databases.of("default")
+    pages = list(database.cells(cells, None))
+    assert max(len(page.text) for page in pages) <= 2 * base.MOST_BYTES
+    *whole, odd = pages
+    assert odd.text == ODD.encode()
+    assert [row.split(CELL)[0] for page in whole for row in page.text.decode().split(ROW)] == [
+        str(number) for number in range(1, 3311)
+    ]
+    assert sum(page.rows for page in database.cells(cells, 3311)) == 3000
 
 
 def test_texts_that_are_json_only_together_are_no_json() -> None:
