@@ -33,7 +33,7 @@ FEW = 10
 LOOK_AHEAD = 2
 """Items on their way, so that neither side waits for every single one."""
 SWITCH_SECONDS = 0.0001
-"""What a thread that has its result waits for another one's lock. Python's own 5 ms are as long as two results take."""
+"""What a thread that has its result waits for another one's lock. Python's own 5 ms are longer than a result takes."""
 
 _END = object()
 

@@ -283,7 +283,8 @@ class Database(base.Database):
 def _pages(copy: Copy) -> Generator[list[bytes]]:
     """Cut the rows of a COPY into pages, and wait only where none has come yet.
 
-    psycopg waits for each row by itself, which takes longer than all else that Python does until it is in a page.
+    psycopg waits for each row by itself, which takes longer than all else that Python does until it is in a page. To
+    hand each to ``base.pages`` would take a twelfth of a backup's processor time.
     """
     connection = copy.connection.pgconn
     page, weight = list[bytes](), 0

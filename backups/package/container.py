@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 FILE_INDEX = "files.jsonl.zst"
 COPY_BYTES = 128 * 1024
-"""Larger pieces are taken from the system and given back one by one, which takes longer than to read and hash them."""
+"""With pieces of 1 MiB, the check of a package takes half as long again."""
 MAX_NAME_BYTES = 1024
 """Longer than any path that a configuration file is kept under."""
 MAX_PART_BYTES = 255

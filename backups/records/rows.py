@@ -60,7 +60,8 @@ class RowReader:
             last: Page | None = None
             # Whoever has enough, or fails, must not leave the database in the middle of an answer.
             with closing(self.database.cells(self.format.query, after)) as cells:
-                for page in map(finish, cells):
+                for written in cells:
+                    page = finish(written)
                     if page is None:
                         break
                     yield page
@@ -70,7 +71,7 @@ class RowReader:
             if last is not None:
                 after = parse(last.lines[-1], self.table.label).pk
             size, read = base.PageSize(base.PAGE_ROWS), 0
-            while read < base.PAGE_ROWS or not left:
+            while read < max(written.rows, base.PAGE_ROWS) or not left:  # all of the page that has an odd one
                 rows = self.database.rows_after(self._selection, after, size.rows)
                 if not rows:
                     return
