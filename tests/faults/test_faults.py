@@ -35,7 +35,7 @@ def own(request: pytest.FixtureRequest) -> Iterator[tuple[World, Own]]:
     try:
         made = own_world(request.param)
         world_and_server = made.__enter__()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ModuleNotFoundError) as error:  # the server, or the driver for it
         pytest.skip(f"NO SERVER OF ONE'S OWN: {error}")
     yield world_and_server
     made.__exit__(None, None, None)
