@@ -58,8 +58,6 @@ class Database:
     """Parameters in one statement, below the smallest limit among engines (999, older SQLite)."""
     DATE = "{}"
     """How a column of dates or times is read."""
-    KINDS: frozenset[Kind] = frozenset()
-    """What ``cells`` can write. An engine that can write nothing is asked for rows instead."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection: Any = connection  # the stubs know only what all backends have
@@ -131,6 +129,11 @@ class Database:
             last = [page[-1][index] for index in selection.key]
             page = self._read(selection, _after(selection.key_sql()), _after_values(last), limit=size.rows)
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What ``cells`` can write. An engine that can write nothing is asked for rows instead."""
+        return frozenset()
+
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         """Let the database write the cells of a table, of the rows whose key follows ``after``."""
         raise NotImplementedError
@@ -183,6 +186,10 @@ class Database:
     def count(self, table: str) -> int:
         """Count the rows of a table."""
         return int(self._value(f"SELECT COUNT(*) FROM {self._quote(table)}"))
+
+    def has_more(self, table: str, rows: int) -> bool:
+        """Whether a table has more than so many rows."""
+        return self._value(f"SELECT 1 FROM {self._quote(table)} LIMIT 1 OFFSET {rows:d}") is not None
 
     def largest(self, table: str, column: str) -> int:
         """Return the largest value of an integer column, 0 where there is none."""

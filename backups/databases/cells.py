@@ -1,6 +1,6 @@
 """Rows as a database writes them, many at a time: what ``records`` asks for, and what an engine gives.
 
-A row is cells of text, which are as the columns have them: only the characters between them are JSON's to be.
+A row is cells of text, which are as the columns have them: what stands between them is JSON's to be.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeAlias
 
 CELL, ROW, NULL = "\x01", "\x02", "\x05"
 """What stands between cells, between rows, and alone in a cell for null. No sound text has such characters."""
@@ -33,6 +34,10 @@ class Kind(Enum):
     JSON = auto()
 
 
+NUMBERS = Kind.INTEGER, Kind.BOOLEAN
+"""What an ``ArrayPage`` has as numbers."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column as it stands in the statement; ``null`` where it may be."""
@@ -52,7 +57,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class CellPage:
+class TextPage:
     """The cells of some rows.
 
     Where they are ``escaped``, it is COPY's characters that stand between them, and backslashes with what they escape
@@ -62,3 +67,24 @@ class CellPage:
     text: bytes
     rows: int
     escaped: bool = False
+
+
+ARRAY_CELLS = 100
+"""Cells in a JSON array of an ``ArrayPage``, at most."""
+
+
+@dataclass(frozen=True)
+class ArrayPage:
+    """The cells of some rows, by the kinds of their columns; between rows stands ``ROW``, which JSON has only escaped.
+
+    ``texts`` and ``numbers`` are JSON: each is some columns, and of those an array for each row. ``documents`` are the
+    JSON columns, one by one, as they are. For null stands ``NULL``, and among numbers JSON's own.
+    """
+
+    texts: Sequence[bytes]
+    numbers: Sequence[bytes]
+    documents: Sequence[bytes]
+    rows: int
+
+
+CellPage: TypeAlias = "TextPage | ArrayPage"

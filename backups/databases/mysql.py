@@ -18,7 +18,7 @@ from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
 from backups.databases.base import Row, Selection, batched
-from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind
+from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind, TextPage
 from backups.databases.text import NoText, text_of
 from backups.errors import BackupError, TargetNotReady
 
@@ -106,7 +106,7 @@ class Database(base.Database):
         finally:
             converters.update(usual)
 
-    KINDS = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
+    kinds = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
@@ -123,7 +123,7 @@ class Database(base.Database):
                 for page in base.pages(streamed, lambda row: len(row[0] or _ODD)):
                     rows += len(page)
                     after = page[-1][1]
-                    yield CellPage(_ROW.join([row or _ODD for row, _ in page]), len(page))
+                    yield TextPage(_ROW.join([row or _ODD for row, _ in page]), len(page))
 
     def _stream(self, statement: str) -> Generator[Row]:
         """Run a statement whose result the server holds until it is read."""

@@ -19,7 +19,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from backups.databases import base
 from backups.databases.base import Row, Selection
-from backups.databases.cells import CellPage, Cells, Column, Kind
+from backups.databases.cells import CellPage, Cells, Column, Kind, TextPage
 from backups.errors import TargetNotReady
 
 KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 6}
@@ -82,7 +82,7 @@ class Database(base.Database):
                 size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
 
-    KINDS = frozenset(Kind)
+    kinds = frozenset(Kind)
 
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
         columns = ", ".join(self._written(column) for column in query.columns)
@@ -101,7 +101,7 @@ class Database(base.Database):
                 cursor.execute("SET LOCAL datestyle = 'ISO'")
             with cursor.copy(f"COPY ({sql}) TO STDOUT") as copy:
                 for page in _pages(copy):
-                    yield CellPage(b"".join(page)[:-1], len(page), escaped=True)
+                    yield TextPage(b"".join(page)[:-1], len(page), escaped=True)
             if not is_iso:
                 cursor.execute(f"SET LOCAL datestyle = '{style}'")
 

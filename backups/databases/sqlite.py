@@ -10,35 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import DataError, transaction
+from django.db import DataError, OperationalError, transaction
 from django.db.models import Model
 
 from backups.databases import base
-from backups.databases.base import Row, Selection
-from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind
+from backups.databases.base import Row, Selection, batched
+from backups.databases.cells import ARRAY_CELLS, NULL, NUMBERS, ROW, ArrayPage, CellPage, Cells, Column, Kind
 from backups.errors import BackupError
 from backups.pipeline import ahead
 
-ARGUMENTS = 100
-"""A function takes at most 127: https://www.sqlite.org/limits.html#max_function_arg."""
 PAGE_ROWS = 2000
 """What it costs to begin a statement and to pass its result on is an eighth of all reading with a quarter of them."""
-_UUID = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
-
-
-def _check(column: Column) -> str:
-    """Return the condition that a column has what its kind says: one of SQLite takes whatever it is given."""
-    sql = column.sql
-    match column.kind:
-        case Kind.INTEGER:
-            check = f"typeof({sql}) = 'integer'"
-        case Kind.BOOLEAN:
-            check = f"{sql} IN (0, 1)"
-        case Kind.UUID:
-            check = f"length({sql}) = 32 AND {sql} NOT GLOB '*[^0-9a-f]*'"
-        case _:
-            check = f"typeof({sql}) = 'text' AND instr({sql}, char(0)) = 0"  # printf() ends at the first NUL
-    return f"({sql} IS NULL OR {check})" if column.null else check
 
 
 class Database(base.Database):
@@ -54,7 +36,11 @@ class Database(base.Database):
                 size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
 
-    KINDS = frozenset(Kind)
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        # All, where SQLite was made with its functions for JSON.
+        return frozenset(Kind) if self.connection.features.supports_json_field else frozenset()
+
     DATE = "+{}"
     """Without the type that the column declares: the driver would give None for what is no date, as for NULL."""
 
@@ -67,30 +53,34 @@ class Database(base.Database):
             self.connection.dec_thread_sharing()
 
     def _cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
-        # A page is one text: to hand over row by row takes longer than to read them.
-        # In groups: an expression may be a thousand deep.
-        checks = " AND ".join(f"({' AND '.join(some)})" for some in base.batched(map(_check, query.columns), ARGUMENTS))
-        row = f"CASE WHEN {checks} THEN {self._joined(query.columns)} ELSE '{ODD}' END"
-        statement = f"SELECT {row} AS cells, {query.key} AS key FROM {query.source}"
+        # A page is a few texts: to hand over row by row takes longer than to read them. With arrays of JSON, a value of
+        # another type than its column's shows by itself; to join cells and check each takes twice as long.
+        arrays = _Arrays(query.columns)
+        statement = f"SELECT {arrays.of_row}, {query.key} AS key FROM {query.source}"
         size, rows, wanted = base.PageSize(PAGE_ROWS), 0, 0
         while rows == wanted:
             wanted = size.rows
             where = "" if after is None else f" WHERE {query.key} > {after:d}"
-            page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
-            whole = f"SELECT CAST(group_concat(cells, '{ROW}') AS BLOB), COUNT(*), MAX(key) FROM ({page})"
+            rows_of_page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
+            page = f"SELECT {arrays.of_page}, COUNT(*), MAX(key) FROM ({rows_of_page})"
             try:
                 with self._longest(2 * base.MOST_BYTES):
-                    ((text, rows, last),) = self._fetch(whole, ())
+                    ((*texts, rows, last),) = self._fetch(page, ())
             except DataError:  # large rows after small ones, or a single one that is too large
                 if wanted == 1:
-                    yield CellPage(ODD.encode(), 1)
+                    yield ArrayPage((), (), (), 1)
                     return
                 rows, size.rows = wanted, max(1, wanted // 10)
                 continue
+            except OperationalError as error:
+                if "JSON cannot hold BLOB values" not in str(error):
+                    raise
+                yield ArrayPage((), (), (), wanted)
+                return
             if rows:
                 after = last
-                size.learn(rows, len(text))
-                yield CellPage(text, rows)
+                size.learn(rows, sum(map(len, filter(None, texts))))
+                yield arrays.page(texts, rows)
 
     @contextmanager
     def _longest(self, size: int) -> Iterator[None]:
@@ -102,18 +92,6 @@ class Database(base.Database):
             yield
         finally:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
-
-    def _joined(self, columns: Sequence[Column]) -> str:
-        # One function for all cells: joining them two by two copies what is there each time.
-        if len(columns) > ARGUMENTS:
-            return f"{self._joined(columns[:ARGUMENTS])} || '{CELL}' || {self._joined(columns[ARGUMENTS:])}"
-        return f"printf('{CELL.join(['%s'] * len(columns))}', {', '.join(map(self._cell, columns))})"
-
-    def _written(self, column: Column) -> str:
-        if column.kind is not Kind.UUID:
-            return column.sql
-        parts = [f"substr({column.sql}, {start}, {length})" for start, length in _UUID]
-        return " || '-' || ".join(parts)
 
     def _begin_snapshot(self) -> None:
         self._value("SELECT COUNT(*) FROM sqlite_master")  # the first read takes the snapshot, not BEGIN
@@ -202,3 +180,36 @@ class Database(base.Database):
     def drop_database(self, name: str) -> None:
         for suffix in ("", "-journal", "-wal", "-shm", ".operation.lock", ".drill.lock"):
             Path(f"{name}{suffix}").unlink(missing_ok=True)
+
+
+class _Arrays:
+    """The arrays that cells of these columns are written as: see ``ArrayPage``."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        documents = [column for column in columns if column.kind is Kind.JSON]
+        numbers = [column for column in columns if column.kind in NUMBERS]
+        texts = [column for column in columns if column not in documents and column not in numbers]
+        arrays = [
+            [f"json_array({', '.join(some)})" for some in batched(map(_cell, of), ARRAY_CELLS)]
+            for of in (texts, numbers)
+        ]
+        self._texts, self._numbers = map(len, arrays)
+        written = [*arrays[0], *arrays[1], *map(_cell, documents)]
+        self.of_row = ", ".join(f"{one} AS a{number}" for number, one in enumerate(written))
+        self.of_page = ", ".join(f"CAST(group_concat(a{number}, '{ROW}') AS BLOB)" for number in range(len(written)))
+
+    def page(self, arrays: Sequence[bytes | None], rows: int) -> ArrayPage:
+        """Take what a statement has given apart; a group of nothing but nulls is null."""
+        found = [array or b"" for array in arrays]
+        numbers = self._texts + self._numbers
+        return ArrayPage(found[: self._texts], found[self._texts : numbers], found[numbers:], rows)
+
+
+def _cell(column: Column) -> str:
+    """Write what becomes of a column in an array. What is odd becomes of another type, or nothing."""
+    sql = column.sql
+    if column.kind in NUMBERS:
+        return sql
+    if column.kind is Kind.JSON:
+        return f"CASE typeof({sql}) WHEN 'text' THEN nullif({sql}, '{NULL}') WHEN 'null' THEN '{NULL}' END"
+    return f"CASE {sql} WHEN '{NULL}' THEN 0 ELSE ifnull({sql}, '{NULL}') END" if column.null else sql

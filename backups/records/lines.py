@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from django.conf import settings
-from django.db.models import fields
+from django.db.models import Model, fields
 
 from backups.databases.base import Database
 from backups.databases.cells import Cells, Column, Kind
 from backups.records.jsontext import dumps_many
-from backups.records.pages import Finisher, LineForm, Maybe, Page, Part
+from backups.records.pages import Finisher, LineForm, Maybe, Meant, Page, Part
 from backups.records.record import Record
-from backups.records.relations import AnyField, final_field, get_field, related_model
+from backups.records.relations import AnyField, final_field, get_field, related_model, target_field
 from backups.records.selection import Selection
+from backups.records.splitting import NULLS
 from backups.records.table import Reference, Table
 from backups.records.values import is_json_column, plain_type
 
@@ -29,6 +30,10 @@ _STOCK_KINDS: dict[Any, Kind] = {
     fields.DateTimeField: Kind.MOMENT,
     fields.UUIDField: Kind.UUID,
 }
+
+
+Identities: TypeAlias = "Callable[[type[Model]], Mapping[bytes, bytes] | None]"
+"""Gives the identities of all rows of a model as JSON, by primary key, or None where they have to be joined."""
 
 
 def page_of(table: Table, records: Iterable[Record]) -> Page:
@@ -41,10 +46,11 @@ def page_of(table: Table, records: Iterable[Record]) -> Page:
 class LineFormat:
     """How the rows of a table become lines. ``query`` is None where the database cannot write their cells."""
 
-    def __init__(self, table: Table, database: Database, selection: Selection) -> None:
+    def __init__(self, table: Table, database: Database, identities: Identities) -> None:
         self.table = table
         self._database = database
-        self._selection = selection
+        self._identities = identities
+        self._selection = Selection(table.model, database.connection)
         self._columns: dict[str, tuple[int, Column]] = {}
         self._form: LineForm | None = None
         self.query = self._query()
@@ -105,9 +111,25 @@ class LineFormat:
         return parts
 
     def _reference(self, reference: Reference) -> list[Part] | None:
-        """Write the identity that a reference means. None where it may be made of nulls, or is no list of values."""
+        """Write the identity that a reference means. None where the database cannot."""
         if not reference.natural or any(one.called for one in reference.parts):
             return None
+        return self._known(reference) or self._joined(reference)
+
+    def _known(self, reference: Reference) -> list[Part] | None:
+        """Write an identity that is found by the primary key. None where that is not known, or no integer."""
+        if target_field(reference.field) != reference.to._meta.pk or _kind(reference.field) is not Kind.INTEGER:
+            return None
+        known = self._identities(reference.to)
+        if known is None:
+            return None
+        column = self._column((reference.name,), null=reference.field.null)
+        if column is None:
+            return None
+        return [Meant(column, {**known, **dict.fromkeys(NULLS, b"null")} if reference.field.null else known)]
+
+    def _joined(self, reference: Reference) -> list[Part] | None:
+        """Write an identity that is joined to the row. None where it may be made of nulls."""
         key: list[str | int] = []
         for part in reference.parts:
             if any(field.null for field in self._fields_of(part.path)[1:]):
@@ -133,7 +155,7 @@ class LineFormat:
     def _column(self, path: tuple[str, ...], *, null: bool) -> int | None:
         """Return the number of a column in the query. None for one whose kind the database cannot write."""
         kind = _kind(self._fields_of(path)[-1])
-        if kind not in self._database.KINDS or (kind is Kind.MOMENT and not self._has_moments_in_utc):
+        if kind not in self._database.kinds or (kind is Kind.MOMENT and not self._has_moments_in_utc):
             return None
         sql = self._selection.sql_of(self._selection.column(path))
         number, _ = self._columns.setdefault(sql, (len(self._columns), Column(kind, sql, null)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from typing import Any, cast
@@ -14,7 +14,8 @@ from django.db.models import IntegerField, Model
 from backups import databases
 from backups.databases import base
 from backups.records.compiled import function
-from backups.records.identity import Part, Rule, keeps_natural_key_unique, natural_key_of
+from backups.records.identity import Part, Rule, keeps_natural_key_unique, natural_key_of, natural_key_parts
+from backups.records.jsontext import plain_dumps_many
 from backups.records.lines import LineFormat, page_of
 from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
@@ -26,6 +27,9 @@ from backups.records.values import JSON_NULL, Encoder, decoder, encoder, plain_t
 Row = Sequence[Any]
 CHUNK_ROWS = 2000
 """Rows that are in memory at a time."""
+FEW_ROWS = 10_000
+"""Rows of a table whose natural keys are kept in memory, where a larger one refers to it. To join them instead took 8 %
+of the database's time on PostgreSQL, 16 % on SQLite and 21 % on MariaDB."""
 ODD_PAGES = 10
 """Pages with a row that the database cannot write until all that follow are read row by row: each costs a query."""
 
@@ -84,7 +88,14 @@ class RowReader:
     @cached_property
     def format(self) -> LineFormat:
         """How lines are made of what the database writes."""
-        return LineFormat(self.table, self.database, Selection(self.table.model, self.database.connection))
+        return LineFormat(self.table, self.database, self._identities)
+
+    def _identities(self, model: type[Model]) -> Mapping[bytes, bytes] | None:
+        return self.keys.few(model) if self._is_large else None
+
+    @cached_property
+    def _is_large(self) -> bool:
+        return self.database.has_more(self.table.name, FEW_ROWS)
 
     def records_with(self, keys: Iterable[Any]) -> Iterator[Record]:
         """Read the rows that have these primary keys, in no order. Keys are as records hold them."""
@@ -195,6 +206,7 @@ class KeyCache:
         self.using = using
         self._called: dict[type[Model], dict[Any, Key]] = {}
         self._tables: dict[type[Model], RowReader] = {}
+        self._few: dict[type[Model], dict[bytes, bytes] | None] = {}
 
     @cached_property
     def content_types(self) -> dict[Any, type[Model]]:
@@ -206,6 +218,36 @@ class KeyCache:
             if model := content_type.model_class():
                 models[pk] = cast("type[Model]", model._meta.concrete_model)
         return models
+
+    def few(self, model: type[Model]) -> Mapping[bytes, bytes] | None:
+        """Return the natural keys of all rows as JSON, by their primary keys, which are integers.
+
+        None where there are many, or one that is JSON only in another form.
+        """
+        if model not in self._few:
+            found = self._read_few(model)
+            if sum(map(len, filter(None, self._few.values()))) > self.LIMIT:
+                self._few.clear()
+            self._few[model] = found
+        return self._few[model]
+
+    def _read_few(self, model: type[Model]) -> dict[bytes, bytes] | None:
+        database = databases.of(self.using)
+        if database.has_more(model._meta.db_table, FEW_ROWS):
+            return None
+        selection, parts = Selection(model, database.connection), natural_key_parts(model) or ()
+        (key,) = selection.key
+        columns = [(selection.column(part.path), _encoder_at(model, part) or _unchanged) for part in parts]
+        rows = [row for page in database.stream(selection, CHUNK_ROWS) for row in page]
+        keys = [[None if row[index] is None else encode(row[index]) for index, encode in columns] for row in rows]
+        try:
+            return (
+                {b"%d" % row[key]: found for row, found in zip(rows, plain_dumps_many(keys), strict=True)}
+                if rows
+                else {}
+            )
+        except TypeError:
+            return None
 
     def called(self, model: type[Model]) -> dict[Any, Key]:
         return self._called.setdefault(model, {})
@@ -242,6 +284,10 @@ class KeyCache:
                 given.setdefault(int(key), []).append(key)
         found = reader.records_with(given)
         return {key: table.identity_of(record) for record in found for key in given[record.pk]}
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _encoder_at(model: type[Model], part: Part) -> Encoder | None:

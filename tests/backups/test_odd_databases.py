@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from backups import databases
 from backups.databases import base
-from backups.databases.cells import CELL, ODD, ROW, Cells, Column, Kind
+from backups.databases.cells import Cells, Column, Kind
 from backups.records.jsontext import loads_many
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
 from backups.records.rows import RowReader, RowWriter
+from backups.records.splitting import Odd, split
 from backups.records.table import Table
 from core.models import User
 from documents.models import Document, DocumentType
@@ -114,8 +116,8 @@ def test_a_table_may_have_a_thousand_columns(lite: System) -> None:
         cursor.execute(f"INSERT INTO wide VALUES ({', '.join(map(str, range(1500)))})")
     columns = [Column(Kind.INTEGER, f"t0.{name}", null=False) for name in names]
     (page,) = databases.of("default").cells(Cells(columns, "t0.c0", "wide t0"), None)
-    assert page.text.decode().split(CELL) == [str(number) for number in range(1500)]
-    assert page.rows == 1
+    found, _ = split(page, [column.kind for column in columns])
+    assert [column.cells for column in found] == [[b"%d" % number] for number in range(1500)]
 
 
 def test_large_rows_after_small_ones_make_no_large_page(lite: System) -> None:
@@ -126,13 +128,15 @@ def test_large_rows_after_small_ones_make_no_large_page(lite: System) -> None:
     cells = Cells(
         [Column(Kind.INTEGER, "t0.id", null=False), Column(Kind.TEXT, "t0.text", null=False)], "t0.id", "mixed t0"
     )
-    database = databases.of("default")
+    kinds = [column.kind for column in cells.columns]
+    database: Any = databases.of("default")
     pages = list(database.cells(cells, None))
-    assert max(len(page.text) for page in pages) <= 2 * base.MOST_BYTES
+    assert max(len(text) for page in pages for text in page.texts) <= 2 * base.MOST_BYTES
     *whole, odd = pages
-    assert odd.text == ODD.encode()
-    assert [row.split(CELL)[0] for page in whole for row in page.text.decode().split(ROW)] == [
-        str(number) for number in range(1, 3311)
+    with pytest.raises(Odd):
+        split(odd, kinds)
+    assert [key for page in whole for key in split(page, kinds)[0][0].cells] == [
+        b"%d" % number for number in range(1, 3311)
     ]
     assert sum(page.rows for page in database.cells(cells, 3311)) == 3000
 
