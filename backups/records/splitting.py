@@ -44,6 +44,9 @@ _SHAPES = bytes.maketrans(b"123456789", b"0" * 9)
 _DATE, _MOMENT = b"0000-00-00", b"0000-00-00 00:00:00.000000"
 """What dates and moments look like when all digits are 0."""
 _UUID_ENDS = 8, 12, 16, 20
+_BETWEEN_ROWS = b"]%b[" % _ROW
+_BETWEEN_TEXTS = {b",", _BETWEEN_ROWS}
+_OF_INTEGERS = b"-0123456789,null" + _BETWEEN_ROWS
 _BACKSLASH, _QUOTE = b"\x01", b"\x03"
 """What JSON never has as it is, in place of a backslash and a quotation mark within a text."""
 
@@ -127,55 +130,64 @@ def _require_unicode(text: bytes) -> None:
 
 
 def _of_arrays(page: ArrayPage, kinds: Sequence[Kind]) -> list[Column]:
-    if not page.rows or not (page.texts or page.numbers or page.documents):
-        raise Odd
     text_kinds = [kind for kind in kinds if kind is not Kind.JSON and kind not in NUMBERS]
-    texts = _cells(page.texts, text_kinds, page.rows, _texts)
-    numbers = _cells(page.numbers, [kind for kind in kinds if kind in NUMBERS], page.rows, _numbers)
-    documents = iter(page.documents)
+    number_kinds = [kind for kind in kinds if kind in NUMBERS]
+    texts = _columns(page.texts, text_kinds, page.rows, _texts)
+    numbers = _columns(page.numbers, number_kinds, page.rows, _numbers)
+    documents = map(_documents, page.documents)
+    if not any((page.texts, page.numbers, page.documents)):
+        raise Odd
     columns = []
     for kind in kinds:
-        if kind is Kind.JSON:
-            column = next(documents).split(_ROW)
-            if len(column) != page.rows or ARRAY_NULL in column:
-                raise Odd
-            column = [ARRAY_NULL if cell == _NULL else cell for cell in column]
-        else:
-            column = next(numbers if kind in NUMBERS else texts)
-        columns.append(_converted(column, column.count(ARRAY_NULL), ARRAY_NULL, kind, _ARRAY_CONVERSIONS))
+        cells, has_nulls = next(documents if kind is Kind.JSON else numbers if kind in NUMBERS else texts)
+        if len(cells) != page.rows:
+            raise Odd
+        nulls = cells.count(ARRAY_NULL) if has_nulls else 0
+        columns.append(_converted(cells, nulls, ARRAY_NULL, kind, _ARRAY_CONVERSIONS))
     return columns
 
 
-def _cells(
+def _columns(
     arrays: Iterable[bytes], kinds: Sequence[Kind], rows: int, apart: Callable[[bytes], list[Cell]]
-) -> Iterator[list[Cell]]:
-    """Yield the cells of each column."""
+) -> Iterator[tuple[list[Cell], bool]]:
+    """Yield the cells of each column, and whether there may be nulls."""
     for array, some in zip(arrays, batched(kinds, ARRAY_CELLS), strict=True):
         cells = apart(array)
-        # Each match is of the quotation marks of two texts: where a cell is none, there are too few.
         if len(cells) != len(some) * rows:
             raise Odd
+        has_nulls = ARRAY_NULL in array or b"null" in array
         for number in range(len(some)):
-            yield cells[number :: len(some)]
+            yield cells[number :: len(some)], has_nulls
 
 
 def _texts(array: bytes) -> list[Cell]:
     """Take arrays apart that have nothing but texts."""
     _require_unicode(array)
-    if has_quotes := b'\\"' in array:
-        array = array.replace(b"\\\\", _BACKSLASH).replace(b'\\"', _QUOTE)
-    if not (array.startswith(b'["') and array.endswith(b'"]')):
-        raise Odd
-    # From here on a quotation mark begins or ends a text.
-    cells = array[2:-2].replace(b'"]%b["' % _ROW, b"\n").replace(b'","', b"\n")
+    has_quotes = b"\\" in array and b'\\"' in array
     if has_quotes:
-        cells = cells.replace(_QUOTE, b'\\"').replace(_BACKSLASH, b"\\\\")
-    return cells.split(b"\n")
+        array = array.replace(b"\\\\", _BACKSLASH).replace(b'\\"', _QUOTE)
+    parts = array.split(b'"')
+    if parts[0] != b"[" or parts[-1] != b"]" or not _BETWEEN_TEXTS.issuperset(parts[2:-1:2]):
+        raise Odd
+    cells = parts[1::2]
+    if has_quotes:
+        cells = b"\n".join(cells).replace(_QUOTE, b'\\"').replace(_BACKSLASH, b"\\\\").split(b"\n")
+    return cells
 
 
 def _numbers(array: bytes) -> list[Cell]:
-    """Take arrays apart that have nothing but numbers and nulls: what else there is, is looked at afterwards."""
-    return array[1:-1].replace(b"]%b[" % _ROW, b",").replace(b"null", ARRAY_NULL).split(b",")
+    """Take arrays apart that have nothing but integers and nulls."""
+    if array.translate(None, _OF_INTEGERS):
+        raise Odd
+    return array[1:-1].replace(_BETWEEN_ROWS, b",").replace(b"null", ARRAY_NULL).split(b",")
+
+
+def _documents(texts: bytes) -> tuple[list[Cell], bool]:
+    cells = texts.split(_ROW)
+    if ARRAY_NULL in cells:
+        raise Odd
+    has_nulls = _NULL in cells
+    return [ARRAY_NULL if cell == _NULL else cell for cell in cells] if has_nulls else cells, has_nulls
 
 
 # Kinds
@@ -229,9 +241,11 @@ def _dates(cells: Sequence[Cell]) -> Sequence[Cell]:
 
 
 def _moments(cells: Sequence[Cell]) -> Sequence[Cell]:
-    whole, most = len(_MOMENT) - 7, len(_MOMENT)
-    text = b"\n".join([cell if len(cell) == most else _with_fraction(cell, whole, most) for cell in cells])
-    if text.translate(_SHAPES) != b"\n".join([_MOMENT] * len(cells)):
+    shape = b"\n".join([_MOMENT] * len(cells))
+    text = b"\n".join(cells)
+    if len(text) != len(shape):
+        text = b"\n".join(map(_with_fraction, cells))
+    if text.translate(_SHAPES) != shape:
         raise Odd
     return text.replace(b" ", b"T").replace(b".000000", b"").split(b"\n")
 
@@ -249,7 +263,8 @@ def _moments_of_text(cells: Sequence[Cell]) -> Sequence[Cell]:
     return found
 
 
-def _with_fraction(cell: Cell, whole: int, most: int) -> Cell:
+def _with_fraction(cell: Cell) -> Cell:
+    whole, most = len(_MOMENT) - 7, len(_MOMENT)
     if len(cell) == whole:
         cell += b".0"
     return cell.ljust(most, b"0") if len(cell) > whole + 1 else cell
@@ -286,7 +301,13 @@ _CONVERSIONS: _Conversions = {
     Kind.MOMENT: _moments_of_text,
     Kind.JSON: _unescaped,
 }
-_ARRAY_CONVERSIONS: _Conversions = {**_CONVERSIONS, Kind.UUID: _uuids, Kind.JSON: _unchanged}
+_ARRAY_CONVERSIONS: _Conversions = {
+    Kind.BOOLEAN: _booleans_in(_BOOLEANS),
+    Kind.DATE: _dates_of_text,
+    Kind.MOMENT: _moments_of_text,
+    Kind.UUID: _uuids,
+    Kind.JSON: _unchanged,
+}
 _COPY_CONVERSIONS: _Conversions = {
     **_CONVERSIONS,
     Kind.BOOLEAN: _booleans_in(_COPY_BOOLEANS),

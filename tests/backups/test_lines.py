@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import orjson
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -16,13 +17,15 @@ from backups import databases
 from backups.databases import base
 from backups.databases.text import NoText, text_of
 from backups.records import coverage
+from backups.records import rows as rows_module
 from backups.records.digest import sum_of
+from backups.records.pages import Meant
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines, Parsed
 from backups.records.record import parse
-from backups.records.rows import ODD_PAGES, RowReader, RowWriter
+from backups.records.rows import ODD_PAGES, KeyCache, RowReader, RowWriter
 from backups.records.table import Table
-from documents.models import Document, DocumentType
+from documents.models import Document, DocumentType, DocumentVersion
 from tests import oracle
 from tests.backups.conftest import TRAIL
 from tests.engines import ENGINES
@@ -124,6 +127,58 @@ def test_a_database_writes_the_lines_that_python_would(
         "workflows.documentworkflow",
         "workflows.workflowtransition",
     }
+
+
+def test_identities_that_are_kept_in_memory_are_those_that_are_joined(
+    awkward: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert awkward.run("seed_demo").code == 0
+    add_documents(["a", 'b "quoted" \\', "c"])
+    Document.objects.filter(number="T-2").update(number='T-2 "品" \\ %s')
+    Document.objects.filter(number="T-1").update(supersedes=Document.objects.get(title="c"))
+    in_memory = set()
+    for large in (False, True):
+        monkeypatch.setattr(RowReader, "_is_large", large)
+        for model in coverage.of_database("default").models:
+            table = Table(model)
+            for found, expected in read_both_ways(table):
+                assert found == expected, table
+            form = RowReader(table, "default").format._form
+            if form and any(isinstance(part, Meant) for part in form.fields):
+                assert large
+                in_memory.add(table.label)
+    assert in_memory >= {"documents.document", "documents.documentversion", "workflows.workflowtransition"}
+    assert is_written_by_database(Table(DocumentVersion))
+
+
+def test_only_small_tables_are_kept_in_memory(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert system.run("seed_demo").code == 0
+    users, documents = get_user_model().objects.count(), Document.objects.count()
+    assert documents < users
+    monkeypatch.setattr(rows_module, "FEW_ROWS", documents - 1)
+    assert KeyCache("default").few(Document) is None
+    assert RowReader(Table(Document), "default")._is_large
+    monkeypatch.setattr(rows_module, "FEW_ROWS", documents)
+    assert not RowReader(Table(Document), "default")._is_large
+    keys = KeyCache("default")
+    assert keys.few(get_user_model()) is None
+    assert keys.few(Document) == {
+        b"%d" % pk: orjson.dumps([number]) for pk, number in Document.objects.values_list("pk", "number")
+    }
+
+
+def test_a_reference_to_no_row_is_no_identity_in_memory_either(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_documents(["a", "b", "c"])
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute("UPDATE documents_document SET author_id = 12345 WHERE title = 'b'")
+        cursor.execute("UPDATE documents_document SET supersedes_id = 54321 WHERE title = 'c'")
+    monkeypatch.setattr(RowReader, "_is_large", True)
+    for found, expected in read_both_ways(Table(Document)):
+        assert found == expected
+    assert not is_written_by_database(Table(Document))
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM documents_document")
 
 
 @pytest.mark.parametrize("rows", [2, base.PAGE_ROWS])
