@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.introspection import TableInfo
 from django.db.models import Model
 
-from backups.databases.cells import NULL, ODD, CellPage, Cells, Column, Kind
+from backups.databases.cells import CellPage, Cells, Kind
 
 Row = Sequence[Any]
 _Item = TypeVar("_Item")
@@ -206,19 +206,6 @@ class Database:
             cursor.execute(f"SELECT DISTINCT {quoted} FROM {self._quote(table)} WHERE {quoted} <> ''")
             while page := cursor.fetchmany():
                 yield from (value for (value,) in page)
-
-    def _cell(self, column: Column) -> str:
-        """Write a column as text, or ``NULL`` where it is null; a text that is taken for that is odd."""
-        written = self._written(column)
-        if not column.null:
-            return written
-        if column.kind in (Kind.TEXT, Kind.JSON):
-            written = f"REPLACE({written}, '{NULL}', '{ODD}')"
-        return f"CASE WHEN {column.sql} IS NULL THEN '{NULL}' ELSE {written} END"
-
-    def _written(self, column: Column) -> str:
-        """Write a value that is not null as its kind is written, if the database does not do that by itself."""
-        return column.sql
 
     # Writing, inside a transaction
 

@@ -11,11 +11,11 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 CELL, ROW, NULL = "\x01", "\x02", "\x05"
-"""What stands between cells, between rows, and alone in a cell for null. No sound text has such characters."""
+"""What stands between cells, between rows, and alone in a cell for null. Hardly any text has such characters."""
 COPY_CELL, COPY_ROW, COPY_NULL = "\t", "\n", "\\N"
 """The same of PostgreSQL's COPY: https://www.postgresql.org/docs/current/sql-copy.html."""
 ODD = "\x03"
-"""Stands in a row that the database cannot write as the kinds of its columns are written."""
+"""Stands in a page, or a row of it, that the database cannot write as the kinds of its columns are written."""
 
 
 class Kind(Enum):
@@ -30,12 +30,13 @@ class Kind(Enum):
     MOMENT = auto()
     """``2026-01-31 23:59:59`` in UTC, with up to six digits of a fraction."""
     UUID = auto()
-    """As JSON has it, with hyphens."""
+    """As JSON has it, with hyphens; in an ``ArrayPage`` without."""
     JSON = auto()
 
 
 NUMBERS = Kind.INTEGER, Kind.BOOLEAN
 """What an ``ArrayPage`` has as numbers."""
+NO_TEXTS = *NUMBERS, Kind.JSON
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,6 @@ class TextPage:
     text: bytes
     rows: int
     escaped: bool = False
-
-
-ARRAY_CELLS = 100
-"""Cells in a JSON array of an ``ArrayPage``, at most."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from MySQLdb.cursors import SSCursor
 
 from backups.databases import base
 from backups.databases.base import Row, Selection, batched
-from backups.databases.cells import CELL, ODD, ROW, CellPage, Cells, Column, Kind, TextPage
+from backups.databases.cells import CELL, NULL, ODD, ROW, CellPage, Cells, Column, Kind, TextPage
 from backups.databases.text import NoText, text_of
 from backups.errors import BackupError, TargetNotReady
 
@@ -133,6 +133,15 @@ class Database(base.Database):
             cursor.execute(statement)
             while rows := cursor.fetchmany(base.FIRST_ROWS):
                 yield from rows
+
+    def _cell(self, column: Column) -> str:
+        """Write a column as text, or ``NULL`` where it is null; a text that is taken for that is odd."""
+        written = self._written(column)
+        if not column.null:
+            return written
+        if column.kind in (Kind.TEXT, Kind.JSON):
+            written = f"REPLACE({written}, '{NULL}', '{ODD}')"
+        return f"CASE WHEN {column.sql} IS NULL THEN '{NULL}' ELSE {written} END"
 
     def _written(self, column: Column) -> str:
         match column.kind:

@@ -10,15 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import DataError, OperationalError, transaction
+from django.db import DataError, transaction
 from django.db.models import Model
 
 from backups.databases import base
 from backups.databases.base import Row, Selection, batched
-from backups.databases.cells import ARRAY_CELLS, NULL, NUMBERS, ROW, ArrayPage, CellPage, Cells, Column, Kind
+from backups.databases.cells import (
+    NO_TEXTS,
+    NULL,
+    NUMBERS,
+    ODD,
+    ROW,
+    ArrayPage,
+    CellPage,
+    Cells,
+    Column,
+    Kind,
+    TextPage,
+)
 from backups.errors import BackupError
 from backups.pipeline import ahead
 
+ARGUMENTS = 100
+"""A function takes at most 127: https://www.sqlite.org/limits.html#max_function_arg."""
 PAGE_ROWS = 2000
 """What it costs to begin a statement and to pass its result on is an eighth of all reading with a quarter of them."""
 
@@ -53,8 +67,8 @@ class Database(base.Database):
             self.connection.dec_thread_sharing()
 
     def _cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
-        # A page is a few texts: to hand over row by row takes longer than to read them. With arrays of JSON, a value of
-        # another type than its column's shows by itself; to join cells and check each takes twice as long.
+        # A page is a few texts: to hand over row by row takes longer than to read them. In an array of JSON, what is no
+        # text, or no integer, shows by itself; to check each cell, and join them with printf(), took twice as long.
         arrays = _Arrays(query.columns)
         statement = f"SELECT {arrays.of_row}, {query.key} AS key FROM {query.source}"
         size, rows, wanted = base.PageSize(PAGE_ROWS), 0, 0
@@ -68,18 +82,13 @@ class Database(base.Database):
                     ((*texts, rows, last),) = self._fetch(page, ())
             except DataError:  # large rows after small ones, or a single one that is too large
                 if wanted == 1:
-                    yield ArrayPage((), (), (), 1)
+                    yield TextPage(ODD.encode(), 1)
                     return
                 rows, size.rows = wanted, max(1, wanted // 10)
                 continue
-            except OperationalError as error:
-                if "JSON cannot hold BLOB values" not in str(error):
-                    raise
-                yield ArrayPage((), (), (), wanted)
-                return
             if rows:
                 after = last
-                size.learn(rows, sum(map(len, filter(None, texts))))
+                size.learn(rows, sum(map(len, texts)))
                 yield arrays.page(texts, rows)
 
     @contextmanager
@@ -186,30 +195,36 @@ class _Arrays:
     """The arrays that cells of these columns are written as: see ``ArrayPage``."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        documents = [column for column in columns if column.kind is Kind.JSON]
-        numbers = [column for column in columns if column.kind in NUMBERS]
-        texts = [column for column in columns if column not in documents and column not in numbers]
-        arrays = [
-            [f"json_array({', '.join(some)})" for some in batched(map(_cell, of), ARRAY_CELLS)]
-            for of in (texts, numbers)
-        ]
-        self._texts, self._numbers = map(len, arrays)
-        written = [*arrays[0], *arrays[1], *map(_cell, documents)]
+        texts = _arrays([column for column in columns if column.kind not in NO_TEXTS])
+        numbers = _arrays([column for column in columns if column.kind in NUMBERS])
+        documents = [_document(column.sql) for column in columns if column.kind is Kind.JSON]
+        written = [*texts, *numbers, *documents]
         self.of_row = ", ".join(f"{one} AS a{number}" for number, one in enumerate(written))
         self.of_page = ", ".join(f"CAST(group_concat(a{number}, '{ROW}') AS BLOB)" for number in range(len(written)))
+        self._ends = len(texts), len(texts) + len(numbers)
 
-    def page(self, arrays: Sequence[bytes | None], rows: int) -> ArrayPage:
-        """Take what a statement has given apart; a group of nothing but nulls is null."""
-        found = [array or b"" for array in arrays]
-        numbers = self._texts + self._numbers
-        return ArrayPage(found[: self._texts], found[self._texts : numbers], found[numbers:], rows)
+    def page(self, written: Sequence[bytes], rows: int) -> ArrayPage:
+        """Take what a statement has given apart."""
+        texts, numbers = self._ends
+        return ArrayPage(written[:texts], written[texts:numbers], written[numbers:], rows)
+
+
+def _arrays(columns: Sequence[Column]) -> list[str]:
+    return [f"json_array({', '.join(some)})" for some in batched(map(_cell, columns), ARGUMENTS)]
 
 
 def _cell(column: Column) -> str:
-    """Write what becomes of a column in an array. What is odd becomes of another type, or nothing."""
+    """Write what becomes of a column in an array: 0.5 where it is odd, which is neither text nor integer.
+
+    Bytes come after all else, and newer versions take some for JSON of their own.
+    """
     sql = column.sql
-    if column.kind in NUMBERS:
-        return sql
-    if column.kind is Kind.JSON:
-        return f"CASE typeof({sql}) WHEN 'text' THEN nullif({sql}, '{NULL}') WHEN 'null' THEN '{NULL}' END"
-    return f"CASE {sql} WHEN '{NULL}' THEN 0 ELSE ifnull({sql}, '{NULL}') END" if column.null else sql
+    if column.null and column.kind not in NUMBERS:
+        return f"CASE WHEN {sql} >= x'' OR {sql} = '{NULL}' THEN 0.5 ELSE ifnull({sql}, '{NULL}') END"
+    return f"CASE WHEN {sql} >= x'' THEN 0.5 ELSE {sql} END"
+
+
+def _document(sql: str) -> str:
+    """Write JSON as it is, and no JSON where it is odd."""
+    is_sound = f"typeof({sql}) = 'text' AND {sql} <> '{NULL}'"
+    return f"CASE WHEN {sql} IS NULL THEN '{NULL}' WHEN {is_sound} THEN {sql} ELSE '' END"

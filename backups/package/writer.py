@@ -142,7 +142,10 @@ class ModelWriter:
 
 
 def _compressed(blocks: Sequence[bytes], level: int) -> tuple[bytes, int, str]:
-    """Compress a chunk; return what becomes of it, with CRC-32 and hexadecimal SHA-256 of that."""
+    """Compress a chunk; return what becomes of it, with CRC-32 and hexadecimal SHA-256 of that.
+
+    All of it in the compressing thread: most of it lets go of the interpreter's lock.
+    """
     data = zstd.compress(b"".join(blocks), level)
     return data, zlib.crc32(data), hashlib.sha256(data).hexdigest()
 

@@ -14,13 +14,12 @@ from django.conf import settings
 from django.db.models import Model, fields
 
 from backups.databases.base import Database
-from backups.databases.cells import Cells, Column, Kind
+from backups.databases.cells import NO_TEXTS, Cells, Column, Kind
 from backups.records.jsontext import dumps_many
 from backups.records.pages import Finisher, LineForm, Maybe, Meant, Page, Part
 from backups.records.record import Record
 from backups.records.relations import AnyField, final_field, get_field, related_model, target_field
 from backups.records.selection import Selection
-from backups.records.splitting import NULLS
 from backups.records.table import Reference, Table
 from backups.records.values import is_json_column, plain_type
 
@@ -33,7 +32,7 @@ _STOCK_KINDS: dict[Any, Kind] = {
 
 
 Identities: TypeAlias = "Callable[[type[Model]], Mapping[bytes, bytes] | None]"
-"""Gives the identities of all rows of a model as JSON, by primary key, or None where they have to be joined."""
+"""Gives the natural keys of all rows of a model as JSON, by primary key, or None where they have to be joined."""
 
 
 def page_of(table: Table, records: Iterable[Record]) -> Page:
@@ -117,7 +116,10 @@ class LineFormat:
         return self._known(reference) or self._joined(reference)
 
     def _known(self, reference: Reference) -> list[Part] | None:
-        """Write an identity that is found by the primary key. None where that is not known, or no integer."""
+        """Write an identity that is found by the primary key. None where that is not known, or no integer.
+
+        A null that must not be is odd: the number is written, too.
+        """
         if target_field(reference.field) != reference.to._meta.pk or _kind(reference.field) is not Kind.INTEGER:
             return None
         known = self._identities(reference.to)
@@ -126,7 +128,7 @@ class LineFormat:
         column = self._column((reference.name,), null=reference.field.null)
         if column is None:
             return None
-        return [Meant(column, {**known, **dict.fromkeys(NULLS, b"null")} if reference.field.null else known)]
+        return [Meant(column, known)]
 
     def _joined(self, reference: Reference) -> list[Part] | None:
         """Write an identity that is joined to the row. None where it may be made of nulls."""
@@ -191,6 +193,6 @@ def _kind(field: AnyField) -> Kind | None:
 
 
 def _quoted(kind: Kind, column: int) -> list[str | int]:
-    if kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.JSON):
+    if kind in NO_TEXTS:
         return [column]
     return ['"', column, '+00:00"' if kind is Kind.MOMENT else '"']

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from backups.databases.cells import CellPage, Kind
 from backups.records.digest import sum_of
-from backups.records.splitting import Cell, Column, Odd, split
+from backups.records.splitting import Cell, JsonColumn, Odd, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Maybe:
 
 @dataclass(frozen=True)
 class Meant:
-    """What ``known`` has for the cell of a column. That it has nothing is odd."""
+    """What ``known`` has for the cell of a column, null as well. That it has nothing is odd."""
 
     column: int
     known: Mapping[Cell, bytes]
@@ -81,29 +81,31 @@ class Finisher:
         """Make the lines of a page, or return None where it has a row that the database cannot write."""
         try:
             return self._lines(_Columns(page.rows, *split(page, self.form.kinds)))
-        except (Odd, ValueError, TypeError, KeyError):  # what is no UTF-8, or JSON in a form that is not known here
+        except (Odd, ValueError, TypeError):  # what is no UTF-8, or JSON in a form that is not known here
             return None
 
     def _lines(self, columns: _Columns) -> Page:
         form = self.form
-        fields = columns.filled(form.fields)
-        line: list[Part] = [f'{{"model":"{form.label}","pk":', form.pk, ',"fields":', columns.add(fields)]
+        fields, contents = form.fields, list[bytes]()
+        if self.is_digested:
+            contents = columns.filled(form.fields)
+            fields = [columns.add(contents)]  # which are not to be written twice
+            if columns.is_out_of_order:
+                contents = columns.in_order().filled(form.fields)
+        line: list[Part] = [f'{{"model":"{form.label}","pk":', form.pk, ',"fields":', *fields]
         if form.refs_may_be_absent:
             refs = [b',"refs":{%b}' % found[1:] if found else b"" for found in columns.filled(form.refs)]
             line.append(columns.add(refs))
         elif form.refs:
             line += [',"refs":{', *form.refs, "}"]
         block = b"\n".join([*columns.filled([*line, "}"]), b""])
-        contents: Sequence[bytes] = ()
-        if self.is_digested:
-            contents = columns.in_order().filled(form.fields) if columns.is_out_of_order else fields
         return Page(block, columns.rows, sum_of(contents))
 
 
 class _Columns:
     """The columns of a page, and what is made of them."""
 
-    def __init__(self, rows: int, columns: list[Column], null: Cell) -> None:
+    def __init__(self, rows: int, columns: list[JsonColumn], null: Cell) -> None:
         self.rows = rows
         self._columns = columns
         self._null = null
@@ -115,20 +117,17 @@ class _Columns:
 
     def in_order(self) -> _Columns:
         """Return the same cells, with the keys of JSON objects in order."""
-        columns = [Column(column.ordered or column.cells, column.nulls) for column in self._columns]
+        columns = [JsonColumn(column.ordered or column.cells, column.nulls) for column in self._columns]
         return _Columns(self.rows, columns, self._null)
 
     def add(self, cells: Sequence[Cell]) -> int:
         """Add a column, and return its number."""
-        self._columns.append(Column(cells))
+        self._columns.append(JsonColumn(cells))
         return len(self._columns) - 1
 
     def filled(self, parts: Sequence[Part]) -> list[bytes]:
-        """Write these parts of all lines. Raises ``Odd`` where one is null that must not be.
-
-        Raises ``KeyError`` where a column means nothing.
-        """
-        template, columns = b"", list[Iterable[bytes]]()
+        """Write these parts of all lines. Raises ``Odd`` where one is null that must not be, or means nothing."""
+        template, columns = b"", list[Sequence[bytes]]()
         for part in parts:
             if isinstance(part, str):
                 template += part.replace("%", "%%").encode()
@@ -139,7 +138,7 @@ class _Columns:
                 columns.append(self._columns[part].cells)
             elif isinstance(part, Meant):
                 template += b"%b"
-                columns.append(map(part.known.__getitem__, self._columns[part.column].cells))
+                columns.append(self._meant(part))
             elif not self._columns[part.when].nulls:
                 inner, some = self._within(part)
                 template += inner
@@ -150,6 +149,12 @@ class _Columns:
                 template += b"%b"
                 columns.append(self._chosen(part))
         return list(map(template.__mod__, zip(*columns, strict=True))) if columns else [template % ()] * self.rows
+
+    def _meant(self, meant: Meant) -> list[bytes]:
+        try:
+            return list(map(meant.known.__getitem__, self._columns[meant.column].cells))
+        except KeyError:
+            raise Odd from None  # a reference to a row that is not there
 
     def _within(self, maybe: Maybe) -> tuple[bytes, list[Sequence[Cell]]]:
         template, columns = b"", []

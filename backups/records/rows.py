@@ -15,12 +15,13 @@ from backups import databases
 from backups.databases import base
 from backups.records.compiled import function
 from backups.records.identity import Part, Rule, keeps_natural_key_unique, natural_key_of, natural_key_parts
-from backups.records.jsontext import plain_dumps_many
+from backups.records.jsontext import canonical_json, plain_dumps_many
 from backups.records.lines import LineFormat, page_of
 from backups.records.pages import Page
 from backups.records.record import Key, Record, parse
 from backups.records.relations import column_of, final_field, get_field, related_model
 from backups.records.selection import Selection
+from backups.records.splitting import NULLS
 from backups.records.table import GenericReference, Reference, Table, is_key_number
 from backups.records.values import JSON_NULL, Encoder, decoder, encoder, plain_type
 
@@ -198,9 +199,10 @@ class RowReader:
 
 
 class KeyCache:
-    """Identities of rows that other rows refer to, where no join can give them. Bounded, for one snapshot."""
+    """Identities of rows that other rows refer to, where no join can give them, or not as fast. For one snapshot."""
 
     LIMIT = 50_000
+    """Identities in memory, before more are fetched."""
 
     def __init__(self, using: str) -> None:
         self.using = using
@@ -220,9 +222,9 @@ class KeyCache:
         return models
 
     def few(self, model: type[Model]) -> Mapping[bytes, bytes] | None:
-        """Return the natural keys of all rows as JSON, by their primary keys, which are integers.
+        """Return the natural keys of all rows as JSON, and null, by what stands for the primary key in a page.
 
-        None where there are many, or one that is JSON only in another form.
+        None where they are many or large, or one that is JSON only in another form.
         """
         if model not in self._few:
             found = self._read_few(model)
@@ -236,18 +238,25 @@ class KeyCache:
         if database.has_more(model._meta.db_table, FEW_ROWS):
             return None
         selection, parts = Selection(model, database.connection), natural_key_parts(model) or ()
-        (key,) = selection.key
+        (pk,) = selection.key
         columns = [(selection.column(part.path), _encoder_at(model, part) or _unchanged) for part in parts]
-        rows = [row for page in database.stream(selection, CHUNK_ROWS) for row in page]
-        keys = [[None if row[index] is None else encode(row[index]) for index, encode in columns] for row in rows]
+        keys: dict[bytes, Key] = {}
+        size = 0
+        for rows in database.stream(selection, CHUNK_ROWS):
+            size += base.weight(rows)
+            if size > base.MOST_BYTES:
+                return None
+            for row in rows:
+                key = [None if row[index] is None else encode(row[index]) for index, encode in columns]
+                if any(part is not None for part in key):  # else it is no key: see RowReader
+                    keys[str(row[pk]).encode()] = key
         try:
-            return (
-                {b"%d" % row[key]: found for row, found in zip(rows, plain_dumps_many(keys), strict=True)}
-                if rows
-                else {}
-            )
+            written = plain_dumps_many(list(keys.values()))
+            if written != canonical_json(list(keys.values())):
+                return None
         except TypeError:
             return None
+        return dict(zip(keys, written, strict=True)) | dict.fromkeys(NULLS, b"null")
 
     def called(self, model: type[Model]) -> dict[Any, Key]:
         return self._called.setdefault(model, {})

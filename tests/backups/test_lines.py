@@ -24,6 +24,7 @@ from backups.records.parameters import LineParser
 from backups.records.parsing import Lines, Parsed
 from backups.records.record import parse
 from backups.records.rows import ODD_PAGES, KeyCache, RowReader, RowWriter
+from backups.records.splitting import NULLS
 from backups.records.table import Table
 from documents.models import Document, DocumentType, DocumentVersion
 from tests import oracle
@@ -154,17 +155,46 @@ def test_identities_that_are_kept_in_memory_are_those_that_are_joined(
 def test_only_small_tables_are_kept_in_memory(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     assert system.run("seed_demo").code == 0
     users, documents = get_user_model().objects.count(), Document.objects.count()
-    assert documents < users
+    assert min(documents, users) > 0
     monkeypatch.setattr(rows_module, "FEW_ROWS", documents - 1)
     assert KeyCache("default").few(Document) is None
     assert RowReader(Table(Document), "default")._is_large
+    monkeypatch.setattr(rows_module, "FEW_ROWS", users - 1)
+    assert KeyCache("default").few(get_user_model()) is None
     monkeypatch.setattr(rows_module, "FEW_ROWS", documents)
     assert not RowReader(Table(Document), "default")._is_large
+    known = {b"%d" % pk: orjson.dumps([number]) for pk, number in Document.objects.values_list("pk", "number")}
+    assert KeyCache("default").few(Document) == known | dict.fromkeys(NULLS, b"null")
+
+
+def test_keys_that_are_large_are_not_kept_in_memory(lite: System) -> None:
+    add_documents(["a", "b"])
+    assert KeyCache("default").few(Document)
+    Document.objects.filter(title="a").update(number="x" * (base.MOST_BYTES + 1))
+    assert KeyCache("default").few(Document) is None
+    Document.objects.all().delete()
+
+
+def test_no_more_keys_are_kept_than_there_may_be(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_documents(["a", "b", "c"])
     keys = KeyCache("default")
-    assert keys.few(get_user_model()) is None
-    assert keys.few(Document) == {
-        b"%d" % pk: orjson.dumps([number]) for pk, number in Document.objects.values_list("pk", "number")
-    }
+    first = keys.few(Document)
+    assert keys.few(Document) is first
+    monkeypatch.setattr(KeyCache, "LIMIT", 2)
+    assert keys.few(DocumentType)
+    assert keys.few(Document) == first
+    assert keys.few(Document) is not first
+
+
+def test_sqlite_without_its_functions_for_json_is_read_row_by_row(
+    lite: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_documents(["a", "b"])
+    assert RowReader(Table(Document), "default").format.query is not None
+    monkeypatch.setattr(connection.features, "supports_json_field", False)
+    assert RowReader(Table(Document), "default").format.query is None
+    for found, expected in read_both_ways(Table(Document)):
+        assert found == expected
 
 
 def test_a_reference_to_no_row_is_no_identity_in_memory_either(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:

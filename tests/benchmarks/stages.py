@@ -49,7 +49,7 @@ def main() -> None:
     database = databases.of(DEFAULT_DB_ALIAS)
     with database.snapshot():
         for model in coverage.of_database(DEFAULT_DB_ALIAS).models:
-            lines = RowReader(Table(model), DEFAULT_DB_ALIAS).format
+            lines = stages.time(DATABASE, lambda: RowReader(Table(model), DEFAULT_DB_ALIAS).format)  # noqa: B023
             if lines.query is None:
                 continue
             finish, digest = lines.finisher(is_digested=False), lines.finisher(is_digested=True)
