@@ -78,7 +78,7 @@ class Database(base.Database):
             rows_of_page = f"{statement}{where} ORDER BY {query.key} LIMIT {wanted}"
             page = f"SELECT {arrays.of_page}, COUNT(*), MAX(key) FROM ({rows_of_page})"
             try:
-                with self._longest(2 * base.MOST_BYTES):
+                with self._longest(2 * base.MOST_BYTES // arrays.count):
                     ((*texts, rows, last),) = self._fetch(page, ())
             except DataError:  # large rows after small ones, or a single one that is too large
                 if wanted == 1:
@@ -201,6 +201,7 @@ class _Arrays:
         written = [*texts, *numbers, *documents]
         self.of_row = ", ".join(f"{one} AS a{number}" for number, one in enumerate(written))
         self.of_page = ", ".join(f"CAST(group_concat(a{number}, '{ROW}') AS BLOB)" for number in range(len(written)))
+        self.count = len(written)
         self._ends = len(texts), len(texts) + len(numbers)
 
     def page(self, written: Sequence[bytes], rows: int) -> ArrayPage:

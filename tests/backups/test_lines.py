@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection
+from django.db.models import Model
 from django.utils import timezone
 
 from backups import databases
@@ -173,6 +174,70 @@ def test_keys_that_are_large_are_not_kept_in_memory(lite: System) -> None:
     Document.objects.filter(title="a").update(number="x" * (base.MOST_BYTES + 1))
     assert KeyCache("default").few(Document) is None
     Document.objects.all().delete()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE awkward_onekey SET name = CAST(x'41C328' AS TEXT) WHERE id = (SELECT max(id) FROM awkward_onekey)",
+        "INSERT INTO awkward_onekey SELECT * FROM awkward_onekey WHERE id = 1",
+        "INSERT INTO awkward_onekey (id, name) VALUES (1.5, 'one and a half')",
+    ],
+)
+def test_odd_keys_are_not_kept_in_memory(
+    new_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(RowReader, "_is_large", True)
+    with new_system("sqlite", AWKWARD).active(), connection.cursor() as cursor:
+        model = apps.get_model("awkward.onekey")
+        recreate_without_constraints(model)
+        first = model._base_manager.create(id=1, name="one")
+        model._base_manager.create(id=2, name="two")
+        apps.get_model("awkward.dangling")._base_manager.create(name="leads to one", to=first)
+        assert KeyCache("default").few(model)
+        cursor.execute(change)
+        found = KeyCache("default").few(model)
+        assert found is None or b"1.5" in found
+        table = Table(apps.get_model("awkward.dangling"))
+        assert RowReader(table, "default").format.query is not None
+
+
+def test_a_key_of_nothing_but_nulls_is_none_in_memory_either(
+    new_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_system("sqlite", AWKWARD).active(), connection.cursor() as cursor:
+        model, referring = apps.get_model("awkward.onekey"), apps.get_model("awkward.dangling")
+        recreate_without_constraints(model)
+        for number, name in enumerate(["one", None, "three"], start=1):
+            cursor.execute("INSERT INTO awkward_onekey (id, name) VALUES (%s, %s)", [number, name])
+            referring._base_manager.create(name=f"leads to {name}", to_id=number)
+        lines = []
+        for large in (False, True):
+            monkeypatch.setattr(RowReader, "_is_large", large)
+            for found, expected in read_both_ways(Table(referring)):
+                assert found == expected
+                lines.append(found)
+        assert lines[:2] == lines[2:]
+
+
+def recreate_without_constraints(model: type[Model]) -> None:
+    """Have a table as somebody else may have made it."""
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute(f"CREATE TABLE copy AS SELECT * FROM {table}")
+        cursor.execute(f"DROP TABLE {table}")
+        cursor.execute(f"ALTER TABLE copy RENAME TO {table}")
+
+
+def test_bytes_in_a_column_for_text_are_not_made_text(new_system: Callable[..., System]) -> None:
+    with new_system("mariadb", AWKWARD).active(), connection.cursor() as cursor:
+        table = Table(apps.get_model("awkward.nullable"))
+        cursor.execute("INSERT INTO awkward_nullable (name, text) VALUES ('a', 'text')")
+        assert is_written_by_database(table)
+        cursor.execute("ALTER TABLE awkward_nullable MODIFY text longblob")
+        cursor.execute("UPDATE awkward_nullable SET text = X'FF'")
+        assert not is_written_by_database(table)
 
 
 def test_no_more_keys_are_kept_than_there_may_be(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from django.db import connection
 from backups import databases
 from backups.databases import base
 from backups.databases.cells import Cells, Column, Kind
+from backups.errors import BackupError
 from backups.records.jsontext import loads_many
 from backups.records.parameters import LineParser
 from backups.records.parsing import Lines
@@ -120,25 +121,44 @@ def test_a_table_may_have_a_thousand_columns(lite: System) -> None:
     assert [column.cells for column in found] == [[b"%d" % number] for number in range(1500)]
 
 
-def test_large_rows_after_small_ones_make_no_large_page(lite: System) -> None:
+@pytest.mark.parametrize(
+    ("kind", "texts"), [(Kind.TEXT, ["a"]), (Kind.TEXT, ["a", "b", "c"]), (Kind.JSON, ["a", "b", "c", "d"])]
+)
+def test_large_rows_after_small_ones_make_no_large_page(lite: System, kind: Kind, texts: list[str]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE mixed (id integer PRIMARY KEY, text text)")
-        for rows, size in ((3110, 1), (200, 300_000), (1, 10_000_000), (3000, 2)):
-            cursor.executemany("INSERT INTO mixed (text) VALUES (%s)", [["x" * size]] * rows)
-    cells = Cells(
-        [Column(Kind.INTEGER, "t0.id", null=False), Column(Kind.TEXT, "t0.text", null=False)], "t0.id", "mixed t0"
-    )
-    kinds = [column.kind for column in cells.columns]
+        cursor.execute(f"CREATE TABLE mixed (id integer PRIMARY KEY, {', '.join(texts)})")
+        for rows, size in ((3110, 1), (200, 300_000 // len(texts)), (1, 10_000_000), (3000, 2)):
+            marks = ", ".join(["%s"] * len(texts))
+            row = [json.dumps("x" * size)] * len(texts)
+            cursor.executemany(f"INSERT INTO mixed ({', '.join(texts)}) VALUES ({marks})", [row] * rows)
+    kinds = [Kind.INTEGER, *[kind] * len(texts)]
+    columns = [Column(of, f"t0.{name}", null=False) for of, name in zip(kinds, ["id", *texts], strict=True)]
+    cells = Cells(columns, "t0.id", "mixed t0")
     database: Any = databases.of("default")
     pages = list(database.cells(cells, None))
     *whole, odd = pages
-    assert max(len(text) for page in whole for text in page.texts) <= 2 * base.MOST_BYTES
+    sizes = [sum(map(len, (*page.texts, *page.numbers, *page.documents))) for page in whole]
+    assert base.MOST_BYTES // 4 < max(sizes) <= 2 * base.MOST_BYTES
     with pytest.raises(Odd):
         split(odd, kinds)
     assert [key for page in whole for key in split(page, kinds)[0][0].cells] == [
         b"%d" % number for number in range(1, 3311)
     ]
     assert sum(page.rows for page in database.cells(cells, 3311)) == 3000
+
+
+def test_a_primary_key_that_is_none_ends_in_an_error(lite: System) -> None:
+    table = DocumentType._meta.db_table
+    DocumentType.objects.create(code="T", name="T")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute(f"CREATE TABLE copy AS SELECT * FROM {table}")
+        cursor.execute(f"DROP TABLE {table}")
+        cursor.execute(f"ALTER TABLE copy RENAME TO {table}")
+        for key in (None, 1.5, "text"):
+            cursor.execute(f"UPDATE {table} SET id = %s", [key])
+            with pytest.raises(BackupError, match="a primary key that is no integer"):
+                list(RowReader(Table(DocumentType), "default").pages())
 
 
 def test_texts_that_are_json_only_together_are_no_json() -> None:
