@@ -109,13 +109,13 @@ class Database(base.Database):
     kinds = frozenset(Kind) - {Kind.UUID}  # a type of its own or text, depending on the server that made the column
 
     def cells(self, query: Cells, after: int | None) -> Generator[CellPage]:
-        if self._has_bytes(query):
-            yield TextPage(ODD.encode(), 1)
-            return
         # The server goes on while a page is worked on. What is left is read to its end even where nobody wants it, so
         # that it cannot be the whole table.
         # One null among the cells makes a row of null.
-        cells = f", '{CELL}', ".join(map(self._cell, query.columns))
+        of_bytes = self._of_bytes(query)
+        cells = f", '{CELL}', ".join(
+            self._sound(column) if column.sql in of_bytes else self._cell(column) for column in query.columns
+        )
         row = f"CAST(CONCAT({cells}) AS BINARY)"
         statement = f"SELECT {row}, {query.key} FROM {query.source}"
         rows = STREAM_ROWS
@@ -128,11 +128,12 @@ class Database(base.Database):
                     after = page[-1][1]
                     yield TextPage(_ROW.join([row or _ODD for row, _ in page]), len(page))
 
-    def _has_bytes(self, query: Cells) -> bool:
-        """Whether a column for text is one of bytes, as no migration makes it. To convert it loses what is no text."""
-        texts = [f"CHARSET({column.sql})" for column in query.columns if column.kind in (Kind.TEXT, Kind.JSON)]
-        found = self._fetch(f"SELECT {', '.join(texts)} FROM {query.source} LIMIT 1", ()) if texts else ()
-        return any("binary" in row for row in found)
+    def _of_bytes(self, query: Cells) -> set[str]:
+        """Return the columns for text that are of bytes, as no migration makes them, as the statement has them."""
+        texts = [column.sql for column in query.columns if column.kind in (Kind.TEXT, Kind.JSON)]
+        sets = ", ".join(f"CHARSET({sql})" for sql in texts)
+        found = self._fetch(f"SELECT {sets} FROM {query.source} LIMIT 1", ()) if texts else ()
+        return {sql for row in found for sql, name in zip(texts, row, strict=True) if name == "binary"}
 
     def _stream(self, statement: str) -> Generator[Row]:
         """Run a statement whose result the server holds until it is read."""
@@ -151,6 +152,10 @@ class Database(base.Database):
         if column.kind in (Kind.TEXT, Kind.JSON):
             written = f"REPLACE({written}, '{NULL}', '{ODD}')"
         return f"CASE WHEN {column.sql} IS NULL THEN '{NULL}' ELSE {written} END"
+
+    def _sound(self, column: Column) -> str:
+        """Write bytes as text, or make null, which is odd, of what is none: to convert that loses it."""
+        return f"IF({column.sql} <=> CONVERT({self._written(column)} USING binary), {self._cell(column)}, NULL)"
 
     def _written(self, column: Column) -> str:
         match column.kind:

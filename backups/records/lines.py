@@ -15,6 +15,7 @@ from django.db.models import Model, fields
 
 from backups.databases.base import Database
 from backups.databases.cells import NO_TEXTS, Cells, Column, Kind
+from backups.errors import BackupError
 from backups.records.jsontext import dumps_many
 from backups.records.pages import Finisher, LineForm, Maybe, Meant, Page, Part
 from backups.records.record import Record
@@ -38,7 +39,13 @@ Identities: TypeAlias = "Callable[[type[Model]], Mapping[bytes, bytes] | None]"
 def page_of(table: Table, records: Iterable[Record]) -> Page:
     """Make lines of records."""
     records = list(records)
-    lines = dumps_many([record.whole(table.label) for record in records])
+    try:
+        lines = dumps_many([record.whole(table.label) for record in records])
+    except TypeError as error:  # such as bytes
+        raise BackupError(
+            f"{table.label} has a row with a value that is not of its field's kind: {error}",
+            hint="correct the row, or the type of the column",
+        ) from error
     return Page.of(lines, map(table.content_in, lines, records))
 
 

@@ -231,13 +231,19 @@ def recreate_without_constraints(model: type[Model]) -> None:
 
 
 def test_bytes_in_a_column_for_text_are_not_made_text(new_system: Callable[..., System]) -> None:
-    with new_system("mariadb", AWKWARD).active(), connection.cursor() as cursor:
+    with new_system("mariadb", AWKWARD).active() as active, connection.cursor() as cursor:
         table = Table(apps.get_model("awkward.nullable"))
         cursor.execute("INSERT INTO awkward_nullable (name, text) VALUES ('a', 'text')")
         assert is_written_by_database(table)
         cursor.execute("ALTER TABLE awkward_nullable MODIFY text longblob")
+        assert is_written_by_database(table)
+        (page,) = RowReader(table, "default").pages()
+        assert b'"text":"text"' in page.block
         cursor.execute("UPDATE awkward_nullable SET text = X'FF'")
         assert not is_written_by_database(table)
+        done = active.run("create_backup")
+        assert (done.code, list(active.packages.glob("*.zip"))) == (1, [])
+        assert "awkward.nullable" in done.err
 
 
 def test_no_more_keys_are_kept_than_there_may_be(lite: System, monkeypatch: pytest.MonkeyPatch) -> None:
