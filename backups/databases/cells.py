@@ -37,6 +37,7 @@ class Kind(Enum):
 NUMBERS = Kind.INTEGER, Kind.BOOLEAN
 """What an ``ArrayPage`` has as numbers."""
 NO_TEXTS = *NUMBERS, Kind.JSON
+"""What stands in a line without quotation marks."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import DataError, transaction
+from django.db import DataError, OperationalError, transaction
 from django.db.models import Model
 
 from backups.databases import base
@@ -44,11 +44,15 @@ class Database(base.Database):
 
     def stream(self, selection: Selection, most: int) -> Iterator[Sequence[Row]]:
         size = base.PageSize(most)
-        with self.connection.cursor() as cursor:
+        with _bytes_explained(selection), self.connection.cursor() as cursor:
             cursor.execute(selection.sql(date=self.DATE))
             while page := cursor.fetchmany(size.rows):
                 size.learn(len(page), base.weight(page))
                 yield selection.convert(page)
+
+    def _read(self, selection: Selection, *where: Any, **options: Any) -> Sequence[Row]:
+        with _bytes_explained(selection):
+            return super()._read(selection, *where, **options)
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -189,6 +193,19 @@ class Database(base.Database):
     def drop_database(self, name: str) -> None:
         for suffix in ("", "-journal", "-wal", "-shm", ".operation.lock", ".drill.lock"):
             Path(f"{name}{suffix}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _bytes_explained(selection: Selection) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if "Could not decode to UTF-8" not in str(error):
+            raise
+        raise BackupError(
+            f"{selection.model._meta.label_lower} has bytes that are not UTF-8 in a column for text",
+            hint="correct the row: no package has them",
+        ) from None  # which quotes them
 
 
 class _Arrays:

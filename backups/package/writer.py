@@ -8,7 +8,7 @@ import sys
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -100,7 +100,7 @@ class ModelWriter:
         self._chunk_bytes = chunk_bytes
         self._blocks: list[bytes] = []
         self._size = self._rows = 0
-        self._waiting: deque[tuple[int, int, Future[tuple[bytes, int, str]]]] = deque()
+        self._waiting: deque[tuple[int, int, Future[bytes]]] = deque()
 
     def write(self, block: bytes, rows: int) -> None:
         """Add so many records: whole lines, each with its line feed. Where chunks end is not where blocks do."""
@@ -126,8 +126,8 @@ class ModelWriter:
     def _cut(self) -> None:
         if not self._size:
             return
-        compressed = self._compressor.submit(_compressed, self._blocks, self._level)
-        self._waiting.append((self._rows, self._size, compressed))
+        data = b"".join(self._blocks)
+        self._waiting.append((self._rows, len(data), self._compressor.submit(zstd.compress, data, self._level)))
         self.rows += self._rows
         self._blocks, self._size, self._rows = [], 0, 0
         if len(self._waiting) > LOOK_AHEAD:
@@ -135,19 +135,11 @@ class ModelWriter:
 
     def _store(self) -> None:
         rows, raw, compressed = self._waiting.popleft()
-        data, crc32, sha256 = compressed.result()
+        data = compressed.result()
         name = chunk_name(self.label, len(self.chunks))
-        self._container.add(name, len(data), crc32, [data])
+        self._container.add(name, len(data), zlib.crc32(data), [data])
+        sha256 = hashlib.sha256(data).hexdigest()
         self.chunks.append(Chunk(member=name, rows=rows, size=len(data), bytes=raw, sha256=sha256))
-
-
-def _compressed(blocks: Sequence[bytes], level: int) -> tuple[bytes, int, str]:
-    """Compress a chunk; return what becomes of it, with CRC-32 and hexadecimal SHA-256 of that.
-
-    All of it in the compressing thread: most of it lets go of the interpreter's lock.
-    """
-    data = zstd.compress(b"".join(blocks), level)
-    return data, zlib.crc32(data), hashlib.sha256(data).hexdigest()
 
 
 def hash_stream(chunks: Iterable[bytes]) -> tuple[int, int, str]:

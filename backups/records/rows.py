@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError
 from django.db.models import IntegerField, Model
 
 from backups import databases
@@ -207,8 +206,8 @@ class RowReader:
                     record.keys[generic.object_id] = [model._meta.label_lower, *key]
 
 
-UNREADABLE = (BackupError, DatabaseError, ValueError, TypeError, ArithmeticError)
-"""What databases, converters and encoders raise for a value."""
+UNREADABLE = (BackupError, ValueError, TypeError, ArithmeticError)
+"""What converters and encoders raise for a value. A database that fails is no matter of a value."""
 
 
 class _Many(Exception):
@@ -246,7 +245,7 @@ class KeyCache:
         """
         if model not in self._few:
             found = None
-            with suppress(_Many, *UNREADABLE), databases.of(self.using).savepoint():
+            with suppress(_Many, *UNREADABLE):
                 found = self._read_few(model)
             if sum(map(len, filter(None, self._few.values()))) > self.LIMIT:
                 self._few.clear()

@@ -119,7 +119,10 @@ def _prepared(page: TextPage) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def _has(text: bytes, escape: bytes) -> bool:
-    """Whether a text has an escape, which begins with a backslash: to look for that alone takes a tenth of the time."""
+    """Whether a text has an escape, which begins with a backslash.
+
+    To look for that alone takes less than a fiftieth of the time.
+    """
     return b"\\" in text and escape in text
 
 
@@ -198,9 +201,11 @@ def _documents(texts: bytes) -> tuple[list[Cell], bool]:
 def _converted(cells: Sequence[Cell], nulls: int, null: Cell, kind: Kind, conversions: _Conversions) -> JsonColumn:
     """Write cells, as a page has them, as JSON."""
     convert = conversions.get(kind)
-    if convert is None or nulls == len(cells):
+    if nulls == len(cells) or (convert is None and kind is not Kind.JSON):
         return JsonColumn(cells, nulls)
-    found = convert([cell for cell in cells if cell != null] if nulls else cells)
+    found: Sequence[Cell] = [cell for cell in cells if cell != null] if nulls else cells
+    if convert is not None:
+        found = convert(found)
     ordered = None
     if kind is Kind.JSON:
         values = _values(found)
@@ -285,10 +290,6 @@ def _unescaped(cells: Sequence[Cell]) -> Sequence[Cell]:
     return [text.encode() for text in texts]
 
 
-def _unchanged(cells: Sequence[Cell]) -> Sequence[Cell]:
-    return cells
-
-
 def _values(documents: Sequence[bytes]) -> list[Any]:
     values = loads_many(documents)
     if None in values:
@@ -308,7 +309,6 @@ _ARRAY_CONVERSIONS: _Conversions = {
     Kind.DATE: _dates_of_text,
     Kind.MOMENT: _moments_of_text,
     Kind.UUID: _uuids,
-    Kind.JSON: _unchanged,
 }
 _COPY_CONVERSIONS: _Conversions = {
     **_CONVERSIONS,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import Model
 
 from backups.package import passphrase
 from tests import oracle
@@ -99,3 +101,13 @@ def state(system: System) -> list[dict[str, Any]]:
     for label in TRAIL:
         del keys[label]
     return [rows, keys, oracle.files(system.media), oracle.files(system.packages)]
+
+
+def recreate_without_constraints(model: type[Model]) -> None:
+    """Have a table as somebody else may have made it."""
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute(f"CREATE TABLE copy AS SELECT * FROM {table}")
+        cursor.execute(f"DROP TABLE {table}")
+        cursor.execute(f"ALTER TABLE copy RENAME TO {table}")

@@ -11,7 +11,6 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import Model
 from django.utils import timezone
 
 from backups import databases
@@ -29,7 +28,7 @@ from backups.records.splitting import NULLS
 from backups.records.table import Table
 from documents.models import Document, DocumentType, DocumentVersion
 from tests import oracle
-from tests.backups.conftest import TRAIL
+from tests.backups.conftest import TRAIL, recreate_without_constraints
 from tests.engines import ENGINES
 from tests.systems import System
 
@@ -173,7 +172,6 @@ def test_keys_that_are_large_are_not_kept_in_memory(lite: System) -> None:
     assert KeyCache("default").few(Document)
     Document.objects.filter(title="a").update(number="x" * (base.MOST_BYTES + 1))
     assert KeyCache("default").few(Document) is None
-    Document.objects.all().delete()
 
 
 @pytest.mark.parametrize(
@@ -218,16 +216,6 @@ def test_a_key_of_nothing_but_nulls_is_none_in_memory_either(
                 assert found == expected
                 lines.append(found)
         assert lines[:2] == lines[2:]
-
-
-def recreate_without_constraints(model: type[Model]) -> None:
-    """Have a table as somebody else may have made it."""
-    table = model._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA foreign_keys = OFF")
-        cursor.execute(f"CREATE TABLE copy AS SELECT * FROM {table}")
-        cursor.execute(f"DROP TABLE {table}")
-        cursor.execute(f"ALTER TABLE copy RENAME TO {table}")
 
 
 def test_bytes_in_a_column_for_text_are_not_made_text(new_system: Callable[..., System]) -> None:
@@ -278,8 +266,6 @@ def test_a_reference_to_no_row_is_no_identity_in_memory_either(lite: System, mon
     for found, expected in read_both_ways(Table(Document)):
         assert found == expected
     assert not is_written_by_database(Table(Document))
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM documents_document")
 
 
 @pytest.mark.parametrize("rows", [2, base.PAGE_ROWS])
