@@ -120,20 +120,20 @@ class Companion(Generic[_Item, _Result]):
     def map(self, items: Iterable[_Item]) -> Generator[_Result]:
         """Do what ``map`` does. Some items are on their way while this process makes the next ones.
 
-        A thread sends them: one that is not taken yet must not keep us from taking the results before it. Who leaves
-        before the end stops the process.
+        Threads send items and take results, so that neither side waits until the other one is done with something
+        else. Who leaves before the end stops the process.
         """
-        sent: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(max_workers=1) as sender:
+        results: deque[Future[_Result]] = deque()
+        with ThreadPoolExecutor(max_workers=1) as sender, ThreadPoolExecutor(max_workers=1) as receiver:
             try:
                 for item in items:
-                    sent.append(sender.submit(self._send, item))
-                    if len(sent) > LOOK_AHEAD:
-                        yield self._receive(sent.popleft())
-                while sent:
-                    yield self._receive(sent.popleft())
+                    results.append(receiver.submit(self._receive, sender.submit(self._send, item)))
+                    if len(results) > LOOK_AHEAD:
+                        yield results.popleft().result()
+                while results:
+                    yield results.popleft().result()
             except BaseException:
-                for future in sent:
+                for future in results:
                     future.cancel()
                 self.stop()
                 raise

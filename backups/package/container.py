@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ class ContainerReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._place = threading.Lock()
         self.members: dict[str, Member] = {}
         count, directory_start, directory_bytes, self.manifest_sha256 = self._read_tail()
         self._read_directory(count, directory_start, directory_bytes)
@@ -148,12 +150,13 @@ class ContainerReader:
             raise PackageDamaged("the manifest is not where the package ends")
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Read a member in pieces. Whether they are what was written, only a hash tells."""
+        """Read a member in pieces. Whether they are what was written, only a hash tells. Threads can read at once."""
         member = self.members[name]
         position = member.start
         while position < member.end:
-            self._file.seek(position)
-            chunk = self._file.read(min(COPY_BYTES, member.end - position))
+            with self._place:
+                self._file.seek(position)
+                chunk = self._file.read(min(COPY_BYTES, member.end - position))
             if not chunk:
                 raise PackageDamaged(f"{name} is cut short")
             position += len(chunk)

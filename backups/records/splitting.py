@@ -251,7 +251,8 @@ def _moments(cells: Sequence[Cell]) -> Sequence[Cell]:
     shape = b"\n".join([_MOMENT] * len(cells))
     text = b"\n".join(cells)
     if len(text) != len(shape):
-        text = b"\n".join(map(_with_fraction, cells))
+        whole = len(_MOMENT)
+        text = b"\n".join([cell if len(cell) == whole else _with_fraction(cell) for cell in cells])
     if text.translate(_SHAPES) != shape:
         raise Odd
     return text.replace(b" ", b"T").replace(b".000000", b"").split(b"\n")

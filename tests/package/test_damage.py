@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from backups.errors import PackageDamaged, PackageUnsupported
 from backups.package.container import ContainerWriter, is_allowed
 from backups.package.manifest import Chunk, Format
+from backups.package.reader import PackageReader
 from tests.package.conftest import check, write
 
 
@@ -103,6 +106,39 @@ def test_a_chunk_that_lies_about_its_size_is_not_inflated(tmp_path: Path, lie: C
     write(path, models=(replace(model, chunks=(lie(model.chunks[0]), *model.chunks[1:])),))
     with pytest.raises(PackageDamaged, match=r"data/app\.thing/00000"):
         check(path)
+
+
+@pytest.fixture
+def twice_damaged(package: Path) -> tuple[Path, list[str]]:
+    """Change a byte in the middle of two chunks, and name them."""
+    with PackageReader(package) as reader:
+        chunks = reader.manifest.models[0].chunks
+        middles = [reader._container.members[chunk.member].start + chunk.size // 2 for chunk in chunks]
+    content = bytearray(package.read_bytes())
+    for number in (1, 2):
+        content[middles[number]] ^= 1
+    package.write_bytes(content)
+    return package, [chunk.member for chunk in chunks[1:3]]
+
+
+def test_every_damaged_chunk_is_named_in_order(twice_damaged: tuple[Path, list[str]]) -> None:
+    path, members = twice_damaged
+    progress = Mock()
+    with PackageReader(path) as reader:
+        assert [(member, str(problem).split()[0]) for member, problem in reader.problems(progress)] == [
+            (member, member) for member in members
+        ]
+        total = progress.start.call_args.args[1]
+    assert sum(call.args[0] for call in progress.advance.call_args_list) == total
+    progress.finish.assert_called_once_with()
+
+
+def test_who_stops_at_the_first_damaged_chunk_leaves_no_thread(twice_damaged: tuple[Path, list[str]]) -> None:
+    path, members = twice_damaged
+    before = threading.active_count()
+    with PackageReader(path) as reader, pytest.raises(PackageDamaged, match=members[0]):
+        reader.check(Mock())
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
