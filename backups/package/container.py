@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -139,7 +138,6 @@ class ContainerReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._place = threading.Lock()
         self.members: dict[str, Member] = {}
         count, directory_start, directory_bytes, self.manifest_sha256 = self._read_tail()
         self._read_directory(count, directory_start, directory_bytes)
@@ -150,13 +148,12 @@ class ContainerReader:
             raise PackageDamaged("the manifest is not where the package ends")
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Read a member in pieces. Whether they are what was written, only a hash tells. Threads can read at once."""
+        """Read a member in pieces. Whether they are what was written, only a hash tells."""
         member = self.members[name]
         position = member.start
         while position < member.end:
-            with self._place:
-                self._file.seek(position)
-                chunk = self._file.read(min(COPY_BYTES, member.end - position))
+            self._file.seek(position)
+            chunk = self._file.read(min(COPY_BYTES, member.end - position))
             if not chunk:
                 raise PackageDamaged(f"{name} is cut short")
             position += len(chunk)

@@ -127,14 +127,15 @@ def _saying_what_is_readable() -> Iterator[None]:
 
 def _require_sound(package: PackageReader, progress: Progress) -> None:
     """Raise ``PackageDamaged`` for a package that is not whole, and say what of it is."""
-    problems = dict(package.problems(progress))
+    # An error itself would keep what its frames hold: the pieces of every damaged member at once.
+    problems = {member: str(problem) for member, problem in package.problems(progress)}
     if not problems:
         return
     models = [entry for entry in package.manifest.models if entry.rows]
     whole = [entry.label for entry in models if not any(chunk.member in problems for chunk in entry.chunks)]
     files = package.manifest.files.count - sum(1 for member in problems if member.startswith("files/"))
     raise PackageDamaged(
-        "\n  ".join([f"{len(problems)} members are damaged:", *map(str, list(problems.values())[:PROBLEMS_SHOWN])])
+        "\n  ".join([f"{len(problems)} members are damaged:", *list(problems.values())[:PROBLEMS_SHOWN]])
         + f"\nwhole are {files} of {package.manifest.files.count} files, and {len(whole)} of {len(models)} models: "
         + (", ".join(whole) or "none"),
         hint=RESCUE,
