@@ -14,13 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import chain, islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
@@ -39,6 +39,62 @@ SWITCH_SECONDS = 0.0001
 _END = object()
 
 
+class Worker(Generic[_Item, _Result]):
+    """A thread that calls a function with one item after the other, while it is entered as a context.
+
+    Ctrl-C may come at any moment, and finds nothing half done: unlike a pool, this has no lock but those within the
+    queues, which no signal interrupts. Leaving waits until a call that has begun is over.
+    """
+
+    def __init__(self, function: Callable[[_Item], _Result]) -> None:
+        self._function = function
+        self._items: SimpleQueue[Any] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._over: SimpleQueue[None] = SimpleQueue()
+        self._is_left = self._is_over = False
+        self._thread = Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Worker[_Item, _Result]:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_left = True
+        self._items.put(_END)
+        interrupted: KeyboardInterrupt | None = None
+        while not self._is_over:
+            try:
+                # join() is no help here: once interrupted, Python 3.11 takes the thread for one that has ended.
+                self._over.get()
+            except KeyboardInterrupt as again:  # what the thread works on is not to be used by two
+                interrupted = again
+        if interrupted is not None:
+            raise interrupted
+        self._thread.join()
+
+    def give(self, item: _Item) -> None:
+        """Have the function called with an item, after those before it. Waits for nothing."""
+        self._items.put(item)
+
+    def result(self) -> _Result:
+        """Wait for what the function returns for the next item, or raise what it raises."""
+        result, error = self._results.get()
+        if error is not None:
+            raise error
+        return cast("_Result", result)
+
+    def _work(self) -> None:
+        while (item := self._items.get()) is not _END and not self._is_left:
+            try:
+                self._results.put((self._function(item), None))
+            except BaseException as error:  # noqa: BLE001 - whoever waits for the result raises it
+                self._results.put((None, error))
+        self._is_over = True
+        self._over.put(None)
+
+
 def ahead(items: Generator[_Item]) -> Generator[_Item]:
     """Yield items that a thread takes from a generator, while this one works on those before them.
 
@@ -47,30 +103,28 @@ def ahead(items: Generator[_Item]) -> Generator[_Item]:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        with closing(items), ThreadPoolExecutor(max_workers=1) as thread:
-            taken = deque(thread.submit(next, items, _END) for _ in range(LOOK_AHEAD))
-            try:
-                while (item := taken.popleft().result()) is not _END:
-                    taken.append(thread.submit(next, items, _END))
-                    yield cast("_Item", item)
-            finally:
-                for future in taken:
-                    future.cancel()
+        taker: Worker[None, Any] = Worker(lambda _: next(items, _END))
+        with closing(items), taker:
+            for _ in range(LOOK_AHEAD):
+                taker.give(None)
+            while (item := taker.result()) is not _END:
+                taker.give(None)
+                yield cast("_Item", item)
     finally:
         sys.setswitchinterval(interval)
 
 
-def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Generator[_Result]:
+def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item], *, processors: int = 2) -> Generator[_Result]:
     """Yield what ``function`` returns for each item, in order; where there are many, another process calls it.
 
-    The function, which has to work without Django, the items and the results are pickled. Raises what either side
-    raises. Whoever does not ask for all results closes this.
+    That takes a machine with so many ``processors``. The function, which has to work without Django, the items and the
+    results are pickled. Raises what either side raises. Whoever does not ask for all results closes this.
     """
     items = iter(items)
     yield from map(function, islice(items, FEW))
     for item in items:
         rest = chain([item], items)
-        if companion := _started(function):
+        if companion := _started(function, processors):
             with companion, closing(companion.map(rest)) as results:
                 yield from results
         else:
@@ -85,6 +139,7 @@ class Companion(Generic[_Item, _Result]):
     """
 
     def __init__(self, function: Callable[[_Item], _Result]) -> None:
+        pickled = pickle.dumps(function)
         places = [str(Path(place).resolve()) for place in sys.path]
         self._connection, theirs = Pipe()
         try:
@@ -100,7 +155,11 @@ class Companion(Generic[_Item, _Result]):
         except OSError:
             self._connection.close()
             raise
-        self._send(function)
+        try:
+            self._connection.send_bytes(pickled)
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> Companion[_Item, _Result]:
         return self
@@ -108,6 +167,9 @@ class Companion(Generic[_Item, _Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.stop()
         self._connection.close()
         self._process.wait()
@@ -125,23 +187,24 @@ class Companion(Generic[_Item, _Result]):
         else. They leave unpickling to who wants the result, and do not keep the interpreter from it: to load rows into
         SQLite would take 1.1 times as long. Who leaves before the end stops the process.
         """
-        results: deque[Future[bytes]] = deque()
-        with ThreadPoolExecutor(max_workers=1) as sender, ThreadPoolExecutor(max_workers=1) as receiver:
+        with Worker(self._send) as sender, Worker(self._receive) as receiver:
+            due = 0
             try:
                 for item in items:
-                    results.append(receiver.submit(self._receive, sender.submit(self._send, item)))
-                    if len(results) > LOOK_AHEAD:
-                        yield self._unpickled(results.popleft().result())
-                while results:
-                    yield self._unpickled(results.popleft().result())
+                    sender.give(item)
+                    receiver.give(sender)
+                    due += 1
+                    if due > LOOK_AHEAD:
+                        yield self._unpickled(receiver.result())
+                        due -= 1
+                for _ in range(due):
+                    yield self._unpickled(receiver.result())
             except BaseException:
-                for future in results:
-                    future.cancel()
                 self.stop()
                 raise
 
-    def _receive(self, sent: Future[None]) -> bytes:
-        sent.result()
+    def _receive(self, sender: Worker[_Item, None]) -> bytes:
+        sender.result()
         try:
             return self._connection.recv_bytes()
         except (EOFError, OSError) as gone:
@@ -154,7 +217,7 @@ class Companion(Generic[_Item, _Result]):
         found: _Result = result
         return found
 
-    def _send(self, item: object) -> None:
+    def _send(self, item: _Item) -> None:
         try:
             self._connection.send(item)
         except OSError as gone:
@@ -167,10 +230,10 @@ class Companion(Generic[_Item, _Result]):
         )
 
 
-def _started(function: Callable[[_Item], _Result]) -> Companion[_Item, _Result] | None:
+def _started(function: Callable[[_Item], _Result], processors: int) -> Companion[_Item, _Result] | None:
     """Start a companion where there is a processor for it, and Python: some servers have that within their program."""
     is_python = Path(sys.executable or "").name.startswith("python")
-    if not is_python or (os.cpu_count() or 1) < 2:
+    if not is_python or (os.cpu_count() or 1) < processors:
         return None
     try:
         return Companion(function)
@@ -186,16 +249,19 @@ def _serve(connection: Connection) -> None:
     try:
         function = connection.recv()
         while True:
-            connection.send(_result(function, connection.recv()))
+            connection.send_bytes(_result(function, connection.recv_bytes()))
     except (EOFError, OSError):
         return
 
 
-def _result(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+def _result(function: Callable[[Any], Any], received: bytes) -> bytes:
     try:
-        return function(item), None
+        return pickle.dumps((function(pickle.loads(received)), None))  # noqa: S301 - from the process that we work for
     except Exception as error:  # noqa: BLE001 - the other process raises it
-        return None, error
+        try:
+            return pickle.dumps((None, error))
+        except Exception:  # noqa: BLE001 - nothing that could be passed on but what it says
+            return pickle.dumps((None, RuntimeError(repr(error))))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from contextlib import suppress
 from itertools import islice
 from operator import neg
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import pytest
 
 from backups import pipeline
 from backups.errors import BackupError
-from backups.pipeline import FEW, Companion, ahead, mapped
+from backups.pipeline import FEW, Companion, Worker, ahead, mapped
 
 MANY = 5 * FEW
 
@@ -111,6 +112,97 @@ def test_the_work_is_done_without_a_process_that_cannot_be_started(monkeypatch: 
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(pipeline.sys, "executable", "/nowhere/python3")
     assert len(list(mapped(neg, range(MANY)))) == MANY
+
+
+def test_a_process_is_for_machines_that_have_a_processor_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
+    assert set(mapped(_process, range(MANY), processors=3)) == {os.getpid()}
+
+
+def test_a_function_that_cannot_be_passed_on_starts_nothing() -> None:
+    with pytest.raises((AttributeError, PicklingError)):
+        Companion(lambda number: number)
+    assert not _children(os.getpid())
+
+
+def test_what_cannot_be_passed_on_is_an_error() -> None:
+    with Companion(neg) as companion, pytest.raises(TypeError, match="pickle"):
+        list(companion.map([1, threading.Lock()]))  # type: ignore[list-item]
+    with Companion(_lock) as companion, pytest.raises(TypeError, match="pickle"):
+        list(companion.map([1]))
+    with Companion(_raise_what_cannot_be_passed_on) as companion, pytest.raises(RuntimeError, match="of its own"):
+        list(companion.map([1]))
+    assert not _children(os.getpid())
+
+
+def _lock(_: int) -> Any:
+    return threading.Lock()
+
+
+def _raise_what_cannot_be_passed_on(_: int) -> Any:
+    class OfItsOwn(Exception):
+        pass
+
+    raise OfItsOwn("of its own")
+
+
+def test_who_leaves_a_thread_waits_for_it_whoever_interrupts_that() -> None:
+    ended: list[str] = []
+
+    def slow(seconds: float) -> None:
+        time.sleep(seconds)
+        ended.append("done")
+
+    def interrupt() -> None:
+        for _ in range(3):
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = threading.active_count()
+    interrupter = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt), Worker(slow) as worker:  # noqa: PT012 - what is raised comes from outside
+        worker.give(1.0)
+        worker.give(1.0)  # which nobody begins any more
+        interrupter.start()
+        worker.result()
+    assert ended == ["done"]
+    interrupter.join()
+    ends = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < ends
+
+
+INTERRUPTED = """
+import signal
+import sys
+import time
+from operator import neg
+from backups import pipeline
+pipeline.os.cpu_count, pipeline.FEW = lambda: 2, 0
+print("here", flush=True)
+for interruption in range(200):
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + interruption / 100_000)
+    try:
+        for _ in pipeline.ahead(number for number in range(10**6)):
+            pass
+    except KeyboardInterrupt:
+        continue
+    sys.exit("nobody came")
+for interruption in range(30):
+    signal.setitimer(signal.ITIMER_REAL, 0.15 + interruption / 1000)
+    try:
+        for _ in pipeline.mapped(neg, range(10**6)):
+            pass
+    except KeyboardInterrupt:
+        continue
+    sys.exit("nobody came")
+"""
+
+
+def test_interruptions_at_any_moment_leave_nobody_waiting() -> None:
+    script = f"import signal\nsignal.signal(signal.SIGALRM, signal.default_int_handler)\n{INTERRUPTED}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
 
 
 def test_nothing_is_imported_from_where_somebody_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

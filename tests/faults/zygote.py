@@ -170,7 +170,7 @@ def _work_as_on_large_tables() -> None:
     load.BULK_ROWS = 1
     start, calls = pipeline._started, itertools.count(1)
     pipeline.FEW = 0
-    pipeline._started = lambda function: None if next(calls) % SHARING else start(function)
+    pipeline._started = lambda function, _: None if next(calls) % SHARING else start(function, 2)
 
 
 def _warm_up() -> Any:
