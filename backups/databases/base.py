@@ -239,8 +239,8 @@ class Database:
         """Whether ``insert_text`` is there, which takes rows as ``text`` writes them in less time than ``insert``."""
         return False
 
-    def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
-        """Insert so many rows of text."""
+    def insert_text(self, table: str, columns: Sequence[str], texts: Iterable[bytes]) -> None:
+        """Insert rows of text by one statement. The database works while ``texts`` are made: they must not ask it."""
         raise NotImplementedError
 
     def delete(self, table: str, columns: Sequence[str], keys: Iterable[Row]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
@@ -21,6 +21,7 @@ from backups.databases.base import Row, Selection, batched
 from backups.databases.cells import CELL, NULL, ODD, ROW, CellPage, Cells, Column, Kind, TextPage
 from backups.databases.text import NoText, text_of
 from backups.errors import BackupError, TargetNotReady
+from backups.pipeline import Worker
 
 DEADLOCK, NO_SUCH_INDEX = 1213, 1176
 """https://mariadb.com/kb/en/mariadb-error-codes/: ER_LOCK_DEADLOCK, and ER_KEY_DOES_NOT_EXITS of a view with a hint."""
@@ -31,7 +32,7 @@ JOINS = 50
 STREAM_ROWS = 20_000
 """Rows of one statement: to begin another one costs little then."""
 STREAM_SECONDS = 3600
-"""The server gives up whoever does not read for so long; its own minute is short where disks are slow."""
+"""The server gives up whoever neither reads nor writes for so long; its own minute is short where disks are slow."""
 _ROW, _ODD = ROW.encode(), ODD.encode()
 
 FILE_ROWS = 100
@@ -191,22 +192,41 @@ class Database(base.Database):
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         if len(rows) >= FILE_ROWS and self.takes_text:
             with suppress(NoText):
-                return self.insert_text(table, columns, text_of(rows), len(rows))
+                return self.insert_text(table, columns, [text_of(rows)])
         return super().insert(table, columns, rows)
 
-    def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
+    def insert_text(self, table: str, columns: Sequence[str], texts: Iterable[bytes]) -> None:
         names = ", ".join(self._quote(column) for column in columns)
-        with tempfile.TemporaryFile() as file, self.connection.cursor() as cursor:
-            file.write(text)
-            file.flush()
-            cursor.execute(
-                f"LOAD DATA LOCAL INFILE '/dev/fd/{file.fileno()}' INTO TABLE {self._quote(table)}"
-                " CHARACTER SET utf8mb4 FIELDS TERMINATED BY X'09' ESCAPED BY X'5C' LINES TERMINATED BY X'0A'"
-                f" ({names})"
-            )
-            # LOCAL makes warnings of errors, and skips a row that collides with another one.
-            if cursor.rowcount != rows or self._value("SELECT @@warning_count"):
-                raise IntegrityError(f"{rows - cursor.rowcount} of {rows} rows were not taken as they are")
+        self.connection.ensure_connection()
+        source, sink = os.pipe()
+        with (
+            self.connection.wrap_database_errors,
+            os.fdopen(source, "rb", buffering=0) as read,
+            closing(self.connection.connection.cursor()) as cursor,
+        ):
+
+            def load(statement: str) -> None:
+                with read:  # so that nobody goes on writing to a statement that has failed
+                    cursor.execute(statement)
+
+            cursor.execute(f"SET net_read_timeout = {STREAM_SECONDS}")
+            with Worker(load) as loader:
+                rows = 0
+                # The end of the file ends the statement, whatever was raised. What broke the pipe, the statement says.
+                with suppress(BrokenPipeError), os.fdopen(sink, "wb") as written:
+                    loader.give(
+                        f"LOAD DATA LOCAL INFILE '/dev/fd/{source}' INTO TABLE {self._quote(table)}"
+                        " CHARACTER SET utf8mb4 FIELDS TERMINATED BY X'09' ESCAPED BY X'5C' LINES TERMINATED BY X'0A'"
+                        f" ({names})"
+                    )
+                    for text in texts:
+                        rows += text.count(b"\n")
+                        written.write(text)
+                loader.result()
+            taken = cursor.rowcount
+        # LOCAL makes warnings of errors, and skips a row that collides with another one.
+        if taken != rows or self._value("SELECT @@warning_count"):
+            raise IntegrityError(f"{rows - taken} of {rows} rows were not taken as they are")
 
     @cached_property
     def takes_text(self) -> bool:

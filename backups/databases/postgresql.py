@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -196,14 +196,15 @@ class Database(base.Database):
 
     takes_text = True
 
-    def insert_text(self, table: str, columns: Sequence[str], text: bytes, rows: int) -> None:
+    def insert_text(self, table: str, columns: Sequence[str], texts: Iterable[bytes]) -> None:
         names = ", ".join(self._quote(column) for column in columns)
         with (
             self.connection.cursor() as cursor,
             self.connection.wrap_database_errors,
             cursor.copy(f"COPY {self._quote(table)} ({names}) FROM STDIN") as copy,
         ):
-            copy.write(text)
+            for text in texts:
+                copy.write(text)
 
     def empty(self, tables: Sequence[str]) -> None:
         names = self._names(tables)

@@ -20,8 +20,10 @@ from backups.records.compiled import function
 Row = Sequence[Any]
 _Make = Callable[[Sequence[Any], Any], tuple[list[Any], Any]]
 
-PARSED_ROWS = 500
+PARSED_BYTES = 32 * 1024
 """Lines that are parsed at once: what is made of them fits into a processor's cache."""
+_START = b'{"model":"'
+"""A blank after the colon says that a line has numbers which orjson would round: see ``parse``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,16 @@ class Lines:
     def lines(self) -> list[bytes]:
         """The lines, without their line feeds."""
         return self.block[:-1].split(b"\n")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield some whole lines at a time, without the last one's line feed."""
+        start = 0
+        while start < len(self.block):
+            end = self.block.rfind(b"\n", start, start + PARSED_BYTES)
+            if end < 0:  # one line is longer
+                end = self.block.index(b"\n", start)
+            yield self.block[start:end]
+            start = end + 1
 
     @property
     def last(self) -> bytes:
@@ -71,29 +83,29 @@ class Parser:
 
     def __call__(self, page: Lines) -> Parsed | None:
         """Return what a database takes for the lines, or None where one of them wants a closer look."""
-        lines = page.lines
         try:
-            made = self._made(lines, page.after)
-            return Parsed(b"".join(made) if self.is_text else list(chain.from_iterable(made)), len(lines))
+            made = list(self._made(page))
+            rows = b"".join(made) if self.is_text else list(chain.from_iterable(made))
+            return Parsed(rows, page.block.count(b"\n"))
         except NoText:
             return replace(self, is_text=False)(page)
         except REFUSALS:
             return None
 
-    def _made(self, all_lines: Sequence[bytes], after: Any) -> Iterator[Any]:
+    def _made(self, page: Lines) -> Iterator[Any]:
         """Yield rows, or text of them, of some lines at a time."""
-        for start in range(0, len(all_lines), PARSED_ROWS):
-            lines = all_lines[start : start + PARSED_ROWS]
-            # A blank after the colon says that a line has numbers which orjson would round: see parse().
-            if not all(line.startswith(b'{"model":"') for line in lines):
+        after = page.after
+        for lines in page.pieces():
+            count = lines.count(b"\n") + 1
+            if not lines.startswith(_START) or lines.count(b"\n" + _START) + 1 != count:
                 refused()
-            whole = b"[%b]" % b",".join(lines)
+            whole = b"[%b]" % lines.replace(b"\n", b",")
             # What text has otherwise than JSON, JSON writes with a backslash. To write value by value, and then look
             # for that in the text, takes as long as to parse the lines.
             is_plain = self.is_text and self.texts is not None and b"\\" not in whole
             make = self._line if is_plain else self._row
             rows, after = make(orjson.loads(whole), after)
-            if len(rows) != len(lines):
+            if len(rows) != count:
                 refused()
             if is_plain:
                 yield "".join(rows).encode()
@@ -112,7 +124,7 @@ class Parser:
     def _function(self, made: str) -> _Make:
         loop = [f"    {line}" for line in (*self.body, f"rows.append({made})")]
         body = ["rows = []", "for whole in wholes:", *loop, "return rows, after"]
-        scope = {**self.scope, "refused": refused, "nothing": {}, "null": NULL}
+        scope = {**self.scope, "refused": refused, "escaped": escaped, "nothing": {}, "null": NULL}
         return function(f"rows of {self.label}", "wholes, after", body, scope)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,6 +137,11 @@ REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
 def refused() -> None:
     """Raise ``ValueError``: an expression can call this."""
     raise ValueError("not a line that needs no closer look")
+
+
+def escaped(json: str) -> str:
+    """Write JSON, in which every other character that wants one has a backslash, as part of a text."""
+    return json.replace("\\", r"\\")
 
 
 def day(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from django.db import DataError, IntegrityError, ProgrammingError
@@ -12,7 +13,7 @@ from backups import databases
 from backups.databases.base import Row, limited
 from backups.records.identity import unique_sets
 from backups.records.parameters import LineParser
-from backups.records.parsing import Lines
+from backups.records.parsing import Lines, Parsed
 from backups.records.record import Key, parse
 from backups.records.relations import column_of, get_field, has_constraint, is_emptied, target_field
 from backups.records.rows import RowReader, RowWriter, ValueRefused
@@ -34,6 +35,9 @@ REFUSALS = (IntegrityError, DataError, ProgrammingError, ValueError, OverflowErr
 
 BULK_ROWS = 10_000
 """Rows of an empty table from which preparing it for a bulk load pays."""
+
+_Batch = tuple[Parsed | None, Lines]
+"""What a database takes for some lines, None where one of them wants a closer look, and the lines."""
 
 
 class Loader:
@@ -118,23 +122,58 @@ class Loader:
         self._progress.start(f"load {table.label}", total)
         writer = RowWriter(table, self.plan.using)
         if plan.is_verbatim and self.plan.source.is_as_written(table.label):
-            self._insert_lines(table, writer)
+            self._insert_lines(table, writer, total)
         else:
             wanted = (row for row in self.plan.rows(table.label) if row.action in (CREATED, CHANGED))
             for rows in limited(wanted, BATCH_ROWS, lambda row: row.record.weight):
                 self._insert_rows(table, writer, rows)
         self._progress.finish()
 
-    def _insert_lines(self, table: Table, writer: RowWriter) -> None:
+    def _insert_lines(self, table: Table, writer: RowWriter, total: int) -> None:
         """Insert all rows of a table as they are in the package, but for the keys in their references."""
-        parser = LineParser(table, writer, self.plan.keys_held(table), is_text=self.database.takes_text)
-        waiting: deque[Lines] = deque()
-        for parsed in parser.parsed(self._batches(table, waiting)):
-            lines = waiting.popleft()
-            if parsed is not None and self._is_inserted(table, writer, parsed.rows, parsed.count):
+        if self.database.takes_text:
+            if self._is_streamed(table, writer):
+                return
+            self._progress.start(f"load {table.label} in batches", total)
+        self._insert_batches(table, writer, self._parsed(table, writer))
+
+    def _is_streamed(self, table: Table, writer: RowWriter) -> bool:
+        """Insert all rows by as few statements as there can be, or none where the database refuses one.
+
+        It takes rows while the next ones are made: loads take 0.7 to 0.8 times as long as batch by batch, each of
+        which one side waits for.
+        """
+        found = len(self.findings)
+        try:
+            with self.database.savepoint():
+                for is_text, batches in groupby(self._parsed(table, writer), key=_is_text):
+                    if is_text:
+                        self.database.insert_text(table.name, writer.columns, self._texts(batches))
+                    else:
+                        self._insert_batches(table, writer, batches)
+        except REFUSALS:
+            del self.findings[found:]
+            return False
+        return True
+
+    def _texts(self, batches: Iterable[tuple[Any, Lines]]) -> Iterator[bytes]:
+        for parsed, _ in batches:
+            yield parsed.rows
+            self._progress.advance(parsed.count)
+
+    def _insert_batches(self, table: Table, writer: RowWriter, batches: Iterable[_Batch]) -> None:
+        for parsed, lines in batches:
+            if parsed is not None and self._is_inserted(table, writer, parsed.rows):
                 self._progress.advance(parsed.count)
             else:
                 self._insert_rows(table, writer, self.plan.rows_of(table.label, lines.lines, lines.after))
+
+    def _parsed(self, table: Table, writer: RowWriter) -> Iterator[_Batch]:
+        """Parse the lines of a table, batch by batch."""
+        parser = LineParser(table, writer, self.plan.keys_held(table), is_text=self.database.takes_text)
+        waiting: deque[Lines] = deque()
+        for parsed in parser.parsed(self._batches(table, waiting)):
+            yield parsed, waiting.popleft()
 
     def _batches(self, table: Table, waiting: deque[Lines]) -> Iterator[Lines]:
         """Read lines of the package; who parses them may be behind, so that they are kept in ``waiting``."""
@@ -147,16 +186,16 @@ class Loader:
 
     def _insert_rows(self, table: Table, writer: RowWriter, rows: Iterable[PlannedRow]) -> None:
         batch = list(self._parameters(table, writer, rows))
-        if not self._is_inserted(table, writer, [parameters for _, parameters in batch], len(batch)):
+        if not self._is_inserted(table, writer, [parameters for _, parameters in batch]):
             self._insert_one_by_one(table, writer, batch)
         self._progress.advance(len(batch))
 
-    def _is_inserted(self, table: Table, writer: RowWriter, rows: Sequence[Row] | bytes, count: int) -> bool:
-        """Insert all rows or none; ``bytes`` are the text of so many."""
+    def _is_inserted(self, table: Table, writer: RowWriter, rows: Sequence[Row] | bytes) -> bool:
+        """Insert all rows, which may be text, or none."""
         try:
             with self.database.savepoint():
                 if isinstance(rows, bytes):
-                    self.database.insert_text(table.name, writer.columns, rows, count)
+                    self.database.insert_text(table.name, writer.columns, [rows])
                 else:
                     self.database.insert(table.name, writer.columns, rows)
         except REFUSALS:
@@ -271,3 +310,8 @@ class Loader:
                 **details,
             )
         )
+
+
+def _is_text(batch: _Batch) -> bool:
+    parsed, _ = batch
+    return parsed is not None and isinstance(parsed.rows, bytes)
