@@ -55,17 +55,21 @@ class Worker(Generic[_Item, _Result]):
         self._thread = Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Worker[_Item, _Result]:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # it may have begun all the same
+            self._items.put(_END)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._is_left = True
-        self._items.put(_END)
         interrupted: KeyboardInterrupt | None = None
         while not self._is_over:
             try:
+                self._is_left = True
+                self._items.put(_END)
                 # join() is no help here: once interrupted, Python 3.11 takes the thread for one that has ended.
                 self._over.get()
             except KeyboardInterrupt as again:  # what the thread works on is not to be used by two
@@ -259,9 +263,11 @@ def _result(function: Callable[[Any], Any], received: bytes) -> bytes:
         return pickle.dumps((function(pickle.loads(received)), None))  # noqa: S301 - from the process that we work for
     except Exception as error:  # noqa: BLE001 - the other process raises it
         try:
-            return pickle.dumps((None, error))
+            pickled = pickle.dumps((None, error))
+            pickle.loads(pickled)  # noqa: S301 - our own
         except Exception:  # noqa: BLE001 - nothing that could be passed on but what it says
-            return pickle.dumps((None, RuntimeError(repr(error))))
+            pickled = pickle.dumps((None, RuntimeError(repr(error))))
+        return pickled
 
 
 if __name__ == "__main__":

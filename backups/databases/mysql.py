@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
+from io import FileIO
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -197,32 +198,28 @@ class Database(base.Database):
 
     def insert_text(self, table: str, columns: Sequence[str], texts: Iterable[bytes]) -> None:
         names = ", ".join(self._quote(column) for column in columns)
-        self.connection.ensure_connection()
-        source, sink = os.pipe()
-        with (
-            self.connection.wrap_database_errors,
-            os.fdopen(source, "rb", buffering=0) as read,
-            closing(self.connection.connection.cursor()) as cursor,
-        ):
-
-            def load(statement: str) -> None:
-                with read:  # so that nobody goes on writing to a statement that has failed
-                    cursor.execute(statement)
-
+        with self.connection.cursor() as cursor:
             cursor.execute(f"SET net_read_timeout = {STREAM_SECONDS}")
-            with Worker(load) as loader:
-                rows = 0
-                # The end of the file ends the statement, whatever was raised. What broke the pipe, the statement says.
-                with suppress(BrokenPipeError), os.fdopen(sink, "wb") as written:
-                    loader.give(
-                        f"LOAD DATA LOCAL INFILE '/dev/fd/{source}' INTO TABLE {self._quote(table)}"
-                        " CHARACTER SET utf8mb4 FIELDS TERMINATED BY X'09' ESCAPED BY X'5C' LINES TERMINATED BY X'0A'"
-                        f" ({names})"
-                    )
-                    for text in texts:
-                        rows += text.count(b"\n")
-                        written.write(text)
-                loader.result()
+            source, sink = os.pipe()
+            with os.fdopen(source, "rb", buffering=0) as read, os.fdopen(sink, "wb", buffering=0) as written:
+
+                def load(statement: str) -> None:
+                    with read:  # so that nobody goes on writing to a statement that has failed
+                        cursor.execute(statement)
+
+                with Worker(load) as loader:
+                    with written:  # whose end ends the statement, whatever was raised
+                        loader.give(
+                            f"LOAD DATA LOCAL INFILE '/dev/fd/{source}' INTO TABLE {self._quote(table)}"
+                            " CHARACTER SET utf8mb4 FIELDS TERMINATED BY X'09' ESCAPED BY X'5C'"
+                            f" LINES TERMINATED BY X'0A' ({names})"
+                        )
+                        rows = 0
+                        for text in texts:
+                            rows += text.count(b"\n")
+                            if not _is_read(text, written):
+                                break
+                    loader.result()
             taken = cursor.rowcount
         # LOCAL makes warnings of errors, and skips a row that collides with another one.
         if taken != rows or self._value("SELECT @@warning_count"):
@@ -344,6 +341,17 @@ class Database(base.Database):
     def _is_still(self, session: object) -> bool:
         """Whether a session goes on. Whoever interrupts a statement loses it, and Django opens another one."""
         return session is self.connection.connection and bool(self.connection.is_usable())
+
+
+def _is_read(text: bytes, file: FileIO) -> bool:
+    """Write all of a text to a pipe. Return whether somebody reads it."""
+    left = memoryview(text)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _refuse(text: str) -> Any:

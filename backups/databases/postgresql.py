@@ -11,7 +11,7 @@ from django.db import OperationalError, ProgrammingError, transaction
 from django.db.backends.base.introspection import TableInfo
 from django.db.models import AutoField, Model
 from django.db.models.fields import AutoFieldMixin
-from psycopg import Copy
+from psycopg import Copy, Error
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
@@ -198,13 +198,20 @@ class Database(base.Database):
 
     def insert_text(self, table: str, columns: Sequence[str], texts: Iterable[bytes]) -> None:
         names = ", ".join(self._quote(column) for column in columns)
-        with (
-            self.connection.cursor() as cursor,
-            self.connection.wrap_database_errors,
-            cursor.copy(f"COPY {self._quote(table)} ({names}) FROM STDIN") as copy,
-        ):
-            for text in texts:
-                copy.write(text)
+        raised: BaseException | None = None
+        with self.connection.cursor() as cursor, self.connection.wrap_database_errors:
+            try:
+                with cursor.copy(f"COPY {self._quote(table)} ({names}) FROM STDIN") as copy:
+                    try:
+                        for text in texts:
+                            copy.write(text)
+                    except BaseException as error:
+                        raised = error
+                        raise
+            except Error:
+                if raised is not None:  # what the server says after Ctrl-C is not what has happened
+                    raise raised from None
+                raise
 
     def empty(self, tables: Sequence[str]) -> None:
         names = self._names(tables)

@@ -162,14 +162,17 @@ def _give_up_unwritten(stream: Any) -> None:
 @contextmanager
 def _terminable() -> Iterator[None]:
     def terminate(number: int, frame: object) -> None:
-        if signal.SIGHUP in previous:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is cleaned up is not to be disturbed by the next one
-        raise Terminated
+        # What is cleaned up is not to be disturbed by the next one. Django goes on to set autocommit where its rollback
+        # is interrupted, and MariaDB and MySQL commit then.
+        for one in previous:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    heeded = [number for number in signals if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     previous = {number: signal.getsignal(number) for number in heeded}
     for number in heeded:
         signal.signal(number, terminate)

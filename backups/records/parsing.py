@@ -155,8 +155,8 @@ def day(text: str) -> str:
 def moment(text: str) -> str:
     """Take a moment in UTC as it is."""
     datetime.fromisoformat(text)
-    is_plain = len(text) in (25, 32) and text[4] == text[7] == "-" and text[10] == "T" and text.endswith("+00:00")
-    if not is_plain:
+    is_plain = text[4] == text[7] == "-" and text[10] == "T" and text[13] == ":" and text.endswith("+00:00")
+    if not is_plain or not (len(text) == 25 or (len(text) == 32 and text[19] == ".")):
         refused()
     return text
 

@@ -15,6 +15,7 @@ from django.db import OperationalError
 
 from backups.management.operate import failures_as_exit_codes
 
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 ON_A_TERMINAL = """
 import fcntl, os, sys, termios
 os.setsid()
@@ -56,9 +57,10 @@ def test_an_operator_who_does_not_answer_cancels(
     os.close(ours)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(
-    number: signal.Signals, request: pytest.FixtureRequest
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("again", SIGNALS)
+def test_a_lost_connection_ends_an_operation_as_ctrl_c_does_and_nothing_disturbs_its_end(
+    number: signal.Signals, again: signal.Signals, request: pytest.FixtureRequest
 ) -> None:
     cleaned = []
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
@@ -68,7 +70,7 @@ def test_a_lost_connection_ends_an_operation_as_ctrl_c_does(
         try:
             signal.raise_signal(number)
         finally:
-            signal.raise_signal(signal.SIGHUP)  # a terminal that goes away says so more than once
+            signal.raise_signal(again)  # a terminal that goes away says so more than once, as do people
             cleaned.append(True)
 
     with pytest.raises(CommandError) as raised, failures_as_exit_codes({}, "create"):

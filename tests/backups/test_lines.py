@@ -21,7 +21,7 @@ from backups.records import rows as rows_module
 from backups.records.digest import sum_of
 from backups.records.pages import Meant
 from backups.records.parameters import LineParser
-from backups.records.parsing import Lines, Parsed
+from backups.records.parsing import Lines, Parsed, moment
 from backups.records.record import parse
 from backups.records.rows import ODD_PAGES, KeyCache, RowReader, RowWriter
 from backups.records.splitting import NULLS
@@ -375,6 +375,24 @@ def test_a_line_that_is_not_as_written_is_left_to_a_closer_look(lite: System, ch
     assert next(parser.parsed([Lines(block=line + b"\n", after=None)])) is not None
     assert changed[0] in line
     assert next(parser.parsed([Lines(block=b"\n".join([line, line.replace(*changed, 1), b""]), after=None)])) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-01T00:00:00,123456+00:00",
+        "2026-01-01T000000.12345678+00:00",
+        "20260101T00:00:00.12345678+00:00",
+        "2026-01-01 00:00:00+00:00",
+        "2026-01-01T00:00:00+01:00",
+        "2026-02-30T00:00:00+00:00",
+    ],
+)
+def test_a_moment_of_another_form_is_left_to_a_closer_look(text: str) -> None:
+    assert moment("2026-01-01T00:00:00.123456+00:00") == "2026-01-01T00:00:00.123456+00:00"
+    assert moment("2026-01-01T00:00:00+00:00") == "2026-01-01T00:00:00+00:00"
+    with pytest.raises(ValueError, match=r"."):
+        moment(text)
 
 
 def test_text_of_rows_has_no_nul_character() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,10 @@ def test_a_statement_that_is_refused_does_not_wait_for_rows(database: Any) -> No
     assert count() == 0
 
 
-@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+ERRORS = LookupError, KeyboardInterrupt, BrokenPipeError
+
+
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("rows", [0, 1, ENOUGH])
 def test_what_is_raised_while_rows_are_made_is_raised(database: Any, error: type[BaseException], rows: int) -> None:
     def failing() -> Iterator[bytes]:
@@ -111,6 +115,40 @@ def test_what_is_raised_while_rows_are_made_is_raised(database: Any, error: type
         insert(database, failing())
     assert count() == 0
     assert held() == before
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_is_raised_after_a_statement_has_failed_is_raised(database: Any, error: type[BaseException]) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"no number\ta\n"
+        time.sleep(0.3)
+        raise error
+
+    # PostgreSQL says at once that there is no such column, and MariaDB at the end that there is no such number.
+    column = "name" if database.connection.vendor == "postgresql" else "nowhere"
+    before = held()
+    with pytest.raises(error):
+        insert(database, failing(), ("id", column))
+    assert count() == 0
+    assert held() == before
+
+
+def test_what_a_trigger_refuses_is_refused(new_system: Callable[..., System]) -> None:
+    with new_system("mariadb").active():
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE loaded (id INT PRIMARY KEY, name VARCHAR(20) NOT NULL)")
+            cursor.execute("CREATE TABLE noted (id INT CHECK (id <> 2))")
+            cursor.execute("CREATE TRIGGER note AFTER INSERT ON loaded FOR EACH ROW INSERT INTO noted VALUES (NEW.id)")
+        with pytest.raises(load.REFUSALS):
+            insert(databases.of("default"), numbered(5))
+
+
+def test_a_connection_that_is_lost_before_leaves_nothing(database: Any, engine_kills: Callable[[], None]) -> None:
+    before = held()
+    engine_kills()
+    with pytest.raises(DatabaseError):
+        database.insert_text("loaded", ("id", "name"), numbered())
+    assert held() in (before, (before[0], before[1] - 1))  # less the connection
 
 
 def test_a_connection_that_is_lost_is_an_error(database: Any, engine_kills: Callable[[], None]) -> None:

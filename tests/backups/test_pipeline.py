@@ -132,7 +132,18 @@ def test_what_cannot_be_passed_on_is_an_error() -> None:
         list(companion.map([1]))
     with Companion(_raise_what_cannot_be_passed_on) as companion, pytest.raises(RuntimeError, match="of its own"):
         list(companion.map([1]))
+    with Companion(_raise_what_cannot_be_read) as companion, pytest.raises(RuntimeError, match="NeedsTwo"):
+        list(companion.map([1]))
     assert not _children(os.getpid())
+
+
+class NeedsTwo(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one + two)
+
+
+def _raise_what_cannot_be_read(number: int) -> Any:
+    raise NeedsTwo(number, number)
 
 
 def _lock(_: int) -> Any:
