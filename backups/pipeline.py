@@ -42,8 +42,8 @@ _END = object()
 class Worker(Generic[_Item, _Result]):
     """A thread that calls a function with one item after the other, while it is entered as a context.
 
-    Ctrl-C may come at any moment, and finds nothing half done: unlike a pool, this has no lock but those within the
-    queues, which no signal interrupts. Leaving waits until a call that has begun is over.
+    Ctrl-C finds nothing half done: unlike a pool, this has no lock but those within the queues, which no signal
+    interrupts. Leaving waits until a call that has begun is over, also where that is interrupted.
     """
 
     def __init__(self, function: Callable[[_Item], _Result]) -> None:
